@@ -1,0 +1,41 @@
+# Every line here is a line of go or a script under hack/. "make" prints the targets.
+ARCH    ?= $(shell go env GOARCH)
+OUTPUT  ?= dist
+RECIPE  ?= images/edge.yaml
+
+.PHONY: help deps build image images run test test-vm bench lint generate
+
+help: ## print the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+deps: ## install what this machine lacks, through apt
+	@hack/deps.sh
+
+build: deps ## build the host program bin/kedge
+	@mkdir -p bin
+	go build -trimpath -o bin/kedge ./cmd/kedge
+
+image: build ## build the image for ARCH (amd64 or arm64) into dist/
+	bin/kedge build $(RECIPE) --arch $(ARCH) --output $(OUTPUT) --fresh-lock-if-gone
+
+images: build ## build the images for both architectures
+	$(MAKE) image ARCH=amd64
+	$(MAKE) image ARCH=arm64
+
+run: image ## build the image, boot it in QEMU to a Ready node and show it
+	bin/kedge run $(OUTPUT)/kedge-$(ARCH).iso --wait ready --exec "sudo kedge demo"
+
+test: images ## run all tests but the long virtual-machine stories
+	hack/test.sh core
+
+test-vm: images ## run every virtual-machine story
+	hack/test.sh vm
+
+bench: images ## print the figures: name, value, unit
+	hack/bench.sh
+
+lint: deps ## gofmt, go vet, staticcheck, generated files
+	hack/lint.sh
+
+generate: deps ## write generated files again
+	go generate ./...

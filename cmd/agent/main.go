@@ -1,0 +1,51 @@
+// Command agent, on the device /usr/bin/kedge, applies the configuration of the
+// machine it runs on, keeps its network and its node going, and answers the
+// person in front of it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/kedgeos/kedge/pkg/api/release"
+	"github.com/kedgeos/kedge/pkg/cli"
+	"github.com/kedgeos/kedge/pkg/node/control"
+	"github.com/kedgeos/kedge/pkg/node/status"
+	"github.com/kedgeos/kedge/pkg/sys/power"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	env := cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Args: append([]string{"kedge"}, os.Args[1:]...)}
+	code := cli.Main(ctx, env, commands()...)
+	stop()
+	os.Exit(code) // the only os.Exit of the program
+}
+
+// sockets are where the commands ask; tests set the variables.
+func sockets() (agent status.Client, init *control.Client) {
+	return status.Client{Socket: os.Getenv("KEDGE_AGENT_SOCKET")}, control.NewClient(os.Getenv("KEDGE_INIT_SOCKET"))
+}
+
+func commands() []*cli.Command {
+	return []*cli.Command{
+		statusCommand(),
+		configCommand(),
+		servicesCommand(),
+		logsCommand(),
+		serviceCommand("start", "start a service", (*control.Client).Start),
+		serviceCommand("stop", "stop a service until it is started again", (*control.Client).Stop),
+		serviceCommand("restart", "stop a service and start it again", (*control.Client).Restart),
+		powerCommand("reboot", "stop everything in order and start the machine again", power.Reboot),
+		powerCommand("poweroff", "stop everything in order and switch the machine off", power.PowerOff),
+		{Name: "version", Short: "print the version", Run: func(_ context.Context, env cli.Env) error {
+			_, err := fmt.Fprintln(env.Stdout, "kedge", release.Version)
+			return err
+		}},
+		agentCommand(),
+		consoleCommand(),
+	}
+}

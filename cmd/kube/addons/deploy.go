@@ -1,0 +1,272 @@
+package addons
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kedgeos/kedge/cmd/kube/args"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/restmapper"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+const (
+	fieldManager = "kube-addons"
+	pollEvery    = 3 * time.Second  // for changed files
+	retryEvery   = 15 * time.Second // for files that could not be applied
+)
+
+// An Object names what a file put into the cluster.
+type Object struct {
+	Group, Version, Kind, Namespace, Name string
+}
+
+// State is what was applied, by file name; it is kept on disk.
+type State map[string]Applied
+
+// Applied is the last sound version of one file.
+type Applied struct {
+	Hash    string
+	Objects []Object
+}
+
+// A Deployer applies the files of one folder.
+type Deployer struct {
+	dir, stateFile string
+	client         dynamic.Interface
+	mapper         *restmapper.DeferredDiscoveryRESTMapper
+	state          State
+	failed         map[string]failure
+}
+
+type failure struct {
+	hash, message string
+	next          time.Time
+}
+
+// NewDeployer uses the administrator's credentials in kubeconfig.
+func NewDeployer(c args.Config, kubeconfig string) (*Deployer, error) {
+	conf, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	conf.QPS, conf.Burst = 50, 100
+	client, err := dynamic.NewForConfig(conf)
+	if err != nil {
+		return nil, err
+	}
+	disco, err := discovery.NewDiscoveryClientForConfig(conf)
+	if err != nil {
+		return nil, err
+	}
+	d := &Deployer{
+		dir: c.ManifestsDir(), stateFile: filepath.Join(c.ServerDir(), "manifests.json"), client: client,
+		mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco)),
+		state:  State{}, failed: map[string]failure{},
+	}
+	if b, err := os.ReadFile(d.stateFile); err == nil {
+		if json.Unmarshal(b, &d.state) != nil {
+			d.state = State{} // cut short: everything is applied once more
+		}
+	}
+	return d, nil
+}
+
+// Run applies the folder now and whenever it changes, until ctx ends. Files in
+// disabled are taken out of the cluster first.
+func (d *Deployer) Run(ctx context.Context, disabled []string) {
+	for _, name := range disabled {
+		if err := d.prune(ctx, d.state[name].Objects, nil); err != nil {
+			log.Printf("add-on %s: remove: %v", name, err)
+			continue
+		}
+		delete(d.state, name)
+	}
+	for ctx.Err() == nil {
+		d.pass(ctx)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+func (d *Deployer) pass(ctx context.Context) {
+	names, err := manifests(d.dir)
+	if err != nil {
+		log.Printf("manifests: %v", err)
+		return
+	}
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(d.dir, name))
+		if err != nil {
+			log.Printf("manifest %s: %v", name, err)
+			continue
+		}
+		sum := sha256.Sum256(data)
+		hash := hex.EncodeToString(sum[:])
+		last := d.failed[name]
+		if d.state[name].Hash == hash || last.hash == hash && time.Now().Before(last.next) {
+			continue
+		}
+		if err := d.file(ctx, name, hash, data); err != nil {
+			if last.message != err.Error() {
+				log.Printf("manifest %s: %v", name, err)
+			}
+			d.failed[name] = failure{hash, err.Error(), time.Now().Add(retryEvery)}
+			continue
+		}
+		delete(d.failed, name)
+		log.Printf("manifest %s: applied", name)
+	}
+}
+
+// manifests lists the files of dir and its folders that count, in order.
+func manifests(dir string) (names []string, err error) {
+	err = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err == nil && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name)) {
+			if _, skip := os.Stat(path + ".skip"); skip != nil {
+				names = append(names, name)
+			}
+		}
+		return err
+	})
+	return names, err
+}
+
+// file applies every object of a file, also when one of them fails, and then
+// removes what the file no longer names.
+func (d *Deployer) file(ctx context.Context, name, hash string, data []byte) error {
+	objects, err := decode(data)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	var now []Object
+	for _, o := range objects {
+		done, err := d.apply(ctx, o)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s %s: %w", o.GetKind(), o.GetName(), err))
+			continue
+		}
+		now = append(now, done)
+	}
+	if err := errors.Join(problems...); err != nil {
+		return err
+	}
+	if err := d.prune(ctx, d.state[name].Objects, now); err != nil {
+		return err
+	}
+	d.state[name] = Applied{hash, now}
+	b, err := json.Marshal(d.state)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.stateFile+".new", b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(d.stateFile+".new", d.stateFile)
+}
+
+// decode reads all documents of a YAML or JSON file; a List counts as its items.
+func decode(data []byte) (objects []*unstructured.Unstructured, err error) {
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(data), 4096)
+	for {
+		o := &unstructured.Unstructured{}
+		switch err := decoder.Decode(&o.Object); {
+		case errors.Is(err, io.EOF):
+			return objects, nil
+		case err != nil:
+			return nil, err
+		case len(o.Object) == 0:
+			continue
+		case o.GetKind() == "":
+			return nil, errors.New("a document has no kind")
+		}
+		if !o.IsList() {
+			objects = append(objects, o)
+			continue
+		}
+		list, err := o.ToList()
+		if err != nil {
+			return nil, err
+		}
+		for i := range list.Items {
+			objects = append(objects, &list.Items[i])
+		}
+	}
+}
+
+func (d *Deployer) resource(gvk schema.GroupVersionKind, namespace string) (dynamic.ResourceInterface, string, error) {
+	m, err := d.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	if meta.IsNoMatchError(err) {
+		d.mapper.Reset() // the kind may have come since
+		m, err = d.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if m.Scope.Name() != meta.RESTScopeNameNamespace {
+		return d.client.Resource(m.Resource), "", nil
+	}
+	if namespace == "" {
+		namespace = metav1.NamespaceDefault
+	}
+	return d.client.Resource(m.Resource).Namespace(namespace), namespace, nil
+}
+
+func (d *Deployer) apply(ctx context.Context, o *unstructured.Unstructured) (Object, error) {
+	gvk := o.GroupVersionKind()
+	r, namespace, err := d.resource(gvk, o.GetNamespace())
+	if err != nil {
+		return Object{}, err
+	}
+	o.SetNamespace(namespace)
+	_, err = r.Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+	return Object{gvk.Group, gvk.Version, gvk.Kind, namespace, o.GetName()}, err
+}
+
+// prune deletes the objects of before that are not in now.
+func (d *Deployer) prune(ctx context.Context, before, now []Object) error {
+	var problems []error
+	for _, o := range before {
+		if slices.ContainsFunc(now, func(n Object) bool {
+			n.Version = o.Version
+			return n == o
+		}) {
+			continue
+		}
+		r, _, err := d.resource(schema.GroupVersionKind{Group: o.Group, Version: o.Version, Kind: o.Kind}, o.Namespace)
+		if err == nil {
+			err = r.Delete(ctx, o.Name, metav1.DeleteOptions{})
+		}
+		if err != nil && !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err) {
+			problems = append(problems, fmt.Errorf("delete %s %s: %w", strings.ToLower(o.Kind), o.Name, err))
+		}
+	}
+	return errors.Join(problems...)
+}

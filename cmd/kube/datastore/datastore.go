@@ -1,0 +1,70 @@
+// Package datastore serves a SQLite database as etcd on a local socket, by kine.
+package datastore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/k3s-io/kine/pkg/drivers"
+	"github.com/k3s-io/kine/pkg/drivers/generic"
+	_ "github.com/k3s-io/kine/pkg/drivers/sqlite" // the only driver of this version
+	kineserver "github.com/k3s-io/kine/pkg/server"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+)
+
+// etcdVersion is what kine says it is; the API server asks for features by it.
+const etcdVersion = "3.5.13"
+
+// sqliteOptions: a write-ahead log that is synced at checkpoints, so that a
+// power cut may lose the last transactions but never the database.
+const sqliteOptions = "?_journal_mode=WAL&_busy_timeout=30000&_synchronous=NORMAL&_txlock=immediate&cache=shared"
+
+// Start opens or makes dir/state.db and serves it on the unix socket at path,
+// which only root may open. It returns when the socket accepts connections;
+// stopped gets one value when serving ends.
+func Start(ctx context.Context, dir, socket string) (stopped <-chan error, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	_, backend, err := drivers.New(ctx, &sync.WaitGroup{}, &drivers.Config{
+		Endpoint:             "sqlite://" + filepath.Join(dir, "state.db") + sqliteOptions,
+		ConnectionPoolConfig: generic.ConnectionPoolConfig{MaxIdle: 2},
+		CompactInterval:      5 * time.Minute, CompactTimeout: 5 * time.Second,
+		CompactMinRetain: 1000, CompactBatchSize: 1000, PollBatchSize: 500,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open datastore %s: %w", dir, err)
+	}
+	if err := backend.Start(ctx); err != nil {
+		return nil, fmt.Errorf("start datastore %s: %w", dir, err)
+	}
+	listener, err := listen(socket)
+	if err != nil {
+		return nil, err
+	}
+	g := grpc.NewServer(
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}),
+		grpc.MaxRecvMsgSize(2<<20), grpc.MaxSendMsgSize(1<<31-1), grpc.MaxConcurrentStreams(1<<32-1))
+	kineserver.New(backend, "unix", 5*time.Second, etcdVersion).Register(g)
+	done := make(chan error, 1)
+	go func() { done <- g.Serve(listener) }()
+	return done, nil
+}
+
+func listen(socket string) (net.Listener, error) {
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	return listener, os.Chmod(socket, 0o600)
+}

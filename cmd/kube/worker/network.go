@@ -1,0 +1,149 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/flannel-io/flannel/pkg/backend"
+	_ "github.com/flannel-io/flannel/pkg/backend/hostgw" // --flannel-backend=host-gw
+	_ "github.com/flannel-io/flannel/pkg/backend/vxlan"  // --flannel-backend=vxlan
+	"github.com/flannel-io/flannel/pkg/ip"
+	"github.com/flannel-io/flannel/pkg/ipmatch"
+	"github.com/flannel-io/flannel/pkg/subnet"
+	"github.com/flannel-io/flannel/pkg/subnet/kube"
+	"github.com/flannel-io/flannel/pkg/trafficmngr/nftables"
+	"github.com/kedgeos/kedge/cmd/kube/args"
+	"github.com/kedgeos/kedge/cmd/kube/cri"
+)
+
+// ruleCheck is how often flannel looks whether its rules still stand, in seconds.
+const ruleCheck = 60
+
+// network runs flannel until ctx ends. It tries again while the node is not
+// registered or has no pod network yet.
+func network(ctx context.Context, c args.Config) error {
+	file := filepath.Join(c.AgentDir(), "etc", "flannel.json")
+	if err := os.WriteFile(file, flannelConfig(c), 0o644); err != nil {
+		return err
+	}
+	// flannel learns from this who it is.
+	if err := os.Setenv("NODE_NAME", c.NodeName); err != nil {
+		return err
+	}
+	for {
+		err := flannel(ctx, c, file)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		log.Printf("pod network: %v; trying again", err)
+		time.Sleep(time.Second)
+	}
+}
+
+// flannelConfig is flannel's net-conf.json.
+func flannelConfig(c args.Config) []byte {
+	b, err := json.Marshal(map[string]any{
+		"Network": c.ClusterCIDR, "EnableIPv4": true, "EnableNFTables": true,
+		"Backend": map[string]any{"Type": c.FlannelBackend},
+	})
+	if err != nil {
+		panic(err) // strings and booleans always marshal
+	}
+	return b
+}
+
+func flannel(ctx context.Context, c args.Config, file string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	manager, err := kube.NewSubnetManager(ctx, "", c.KubeletKubeconfig(), "flannel.alpha.coreos.com", file, true)
+	if err != nil {
+		return err
+	}
+	conf, err := manager.GetNetworkConfig(ctx)
+	if err != nil {
+		return err
+	}
+	iface := c.FlannelIface
+	if iface == "" {
+		iface = c.NodeIP
+	}
+	family, err := ipmatch.GetIPFamily(true, false)
+	if err != nil {
+		return err
+	}
+	ext, err := ipmatch.LookupExtIface(iface, "", "", family, ipmatch.PublicIPOpts{PublicIP: c.NodeExternalIP})
+	if err != nil {
+		return fmt.Errorf("find interface %s: %w", iface, err)
+	}
+	be, err := backend.NewManager(ctx, manager, ext).GetBackend(conf.BackendType)
+	if err != nil {
+		return err
+	}
+	net, err := register(ctx, be, &wg, conf)
+	if err != nil {
+		return err
+	}
+	rules := &nftables.NFTablesManager{}
+	if err := rules.Init(ctx); err != nil {
+		return err
+	}
+	none4, none6 := ip.IP4Net{}, ip.IP6Net{}
+	if err := rules.SetupAndEnsureMasqRules(ctx, conf.Network, none4, none4, none6, none6, none6, net.Lease(), ruleCheck, false); err != nil {
+		return fmt.Errorf("set masquerading: %w", err)
+	}
+	rules.SetupAndEnsureForwardRules(ctx, conf.Network, none6, ruleCheck)
+	if err := writeCNI(c, net.Lease().Subnet.String(), net.MTU()); err != nil {
+		return err
+	}
+	wg.Go(func() { net.Run(ctx) })
+	return manager.CompleteLease(ctx, net.Lease(), &wg)
+}
+
+// register waits for the node's own pod network, which the controller-manager
+// gives out after the kubelet has registered.
+func register(ctx context.Context, be backend.Backend, wg *sync.WaitGroup, conf *subnet.Config) (backend.Network, error) {
+	deadline := time.Now().Add(5 * time.Minute)
+	for {
+		net, err := be.RegisterNetwork(ctx, wg, conf)
+		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
+			return net, err
+		}
+		time.Sleep(250 * time.Millisecond)
+	}
+}
+
+// writeCNI tells containerd how pods are wired: a bridge with the node's pod
+// network; flannel's rules do the masquerading.
+func writeCNI(c args.Config, podCIDR string, mtu int) error {
+	b, err := json.MarshalIndent(map[string]any{
+		"cniVersion": "1.0.0", "name": "cbr0",
+		"plugins": []any{
+			map[string]any{
+				"type": "bridge", "bridge": "cni0", "mtu": mtu, "isGateway": true, "isDefaultGateway": true, "hairpinMode": true, "ipMasq": false,
+				"ipam": map[string]any{
+					"type": "host-local", "dataDir": "/run/cni/networks",
+					"ranges": [][]any{{map[string]any{"subnet": podCIDR}}},
+					"routes": []any{map[string]any{"dst": c.ClusterCIDR}},
+				},
+			},
+			map[string]any{"type": "portmap", "backend": "nftables", "capabilities": map[string]any{"portMappings": true}},
+		},
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(cri.CNIDir(c), "10-flannel.conflist")
+	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, b) {
+		return nil
+	}
+	return os.WriteFile(file, b, 0o644)
+}

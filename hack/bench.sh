@@ -1,0 +1,49 @@
+#!/bin/bash
+# Prints the figures of this tree, one a line: name value unit. Nothing here is
+# a test: a noisy machine gives noisy figures. "bench.sh NAME…" runs some of:
+# size build embed kube vm.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+out=dist
+
+figure() { printf '%s %s %s\n' "$@"; }
+seconds() { # seconds COMMAND… prints its wall time; its output goes to the log
+	local start end
+	start=$(date +%s%N)
+	"$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+	end=$(date +%s%N)
+	awk -v n=$((end - start)) 'BEGIN { printf "%.3f", n / 1e9 }'
+}
+
+size() {
+	for arch in amd64 arm64; do
+		figure iso_bytes.$arch "$(stat -Lc %s $out/kedge-$arch.iso)" bytes
+	done
+	unsquashfs -q -n -f -d "$work/root" $out/kedge-*-amd64-root.squashfs usr/bin/kube >/dev/null
+	figure kube_bytes "$(stat -Lc %s "$work/root/usr/bin/kube")" bytes
+	figure kube_zstd_bytes "$(zstd -19 -T0 -q -c "$work/root/usr/bin/kube" | wc -c)" bytes
+}
+
+build() {
+	figure build_seconds.warm "$(seconds bin/kedge build images/edge.yaml --arch amd64 --output "$work/warm")" s
+	# Cold: nothing of an earlier image, but packages and compiled Go are there.
+	cp -a --reflink=auto "$(bin/kedge build --print-cache)" "$work/cache"
+	find "$work/cache" -mindepth 1 -maxdepth 1 ! -name debs -exec rm -rf {} +
+	figure build_seconds.cold "$(seconds bin/kedge build images/edge.yaml --arch amd64 --cache "$work/cache" --output "$work/cold")" s
+}
+
+embed() {
+	cp --reflink=auto "$(readlink -f $out/kedge-amd64.iso)" "$work/copy.iso"
+	printf 'hostname: bench\n' >"$work/config.yaml"
+	figure embed_seconds "$(seconds bin/kedge embed "$work/copy.iso" --config "$work/config.yaml")" s
+}
+
+kube() { hack/kube.sh bench; }
+
+vm() { bin/kedge run $out/kedge-amd64.iso --memory 1024 --wait ready --figures; }
+
+for part in ${*:-size embed build kube vm}; do
+	$part
+done

@@ -1,0 +1,17 @@
+#!/bin/bash
+# gofmt, go vet and staticcheck over every module of the tree.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+unformatted=$(gofmt -l cmd pkg hack images)
+if [ -n "$unformatted" ]; then
+	echo "lint: gofmt would change: $unformatted" >&2
+	exit 1
+fi
+for module in . cmd/kube images/*/; do
+	[ -f "$module/go.mod" ] || continue
+	echo "lint: $module"
+	tags=""
+	[ "$module" = cmd/kube ] && tags="no_btrfs no_zfs no_devmapper no_openssl grpcnotrace"
+	(cd "$module" && CGO_ENABLED=0 go vet -tags "$tags" ./... &&
+		CGO_ENABLED=0 go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -tags "$tags" ./...)
+done

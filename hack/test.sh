@@ -1,0 +1,43 @@
+#!/bin/bash
+# test.sh core|vm runs the tests and ends with one summary over all modules.
+# "core" is what CI runs; "vm" runs every virtual-machine story.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The same flags as the image's own kube, so that its compiled packages serve.
+kube=(-trimpath -tags "no_btrfs no_zfs no_devmapper no_openssl grpcnotrace")
+
+json() { # json MODULE [go test flags] writes go test's events
+	local module=$1
+	shift
+	(cd "$module" && go test -json "$@") || failed=1
+}
+
+unit() {
+	json . -race -timeout 20m ./cmd/... ./pkg/... ./hack/floors/... ./hack/build/...
+	for module in images/*/; do
+		[ -f "$module/go.mod" ] && json "$module" ./...
+	done
+	CGO_ENABLED=0 json cmd/kube "${kube[@]}" -timeout 30m -p 1 ./...
+}
+
+events() {
+	failed=0
+	case $1 in
+	core)
+		unit
+		json . -timeout 80m -count=1 -run Stories ./hack/vm/...
+		;;
+	vm) json . -timeout 5h -count=1 -run Stories ./hack/vm/... -args -all ;;
+	esac
+	exit "$failed"
+}
+
+case ${1:-} in
+core | vm) exec go run gotest.tools/gotestsum@v1.13.0 --format pkgname-and-test-fails --raw-command -- "$0" events "$1" ;;
+events) events "$2" ;;
+*)
+	echo "usage: $0 core|vm" >&2
+	exit 2
+	;;
+esac

@@ -1,0 +1,553 @@
+package vm
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"gopkg.in/yaml.v3"
+
+	"github.com/kedgeos/kedge/pkg/host/embed"
+	"github.com/kedgeos/kedge/pkg/host/qemu"
+)
+
+type script = testscript.TestScript
+
+var commands = map[string]func(*script, bool, []string){
+	"boot":        boot,
+	"reach":       on(reach),
+	"console":     on(console),
+	"guest":       on(guest),
+	"apply":       on(apply),
+	"api":         on(api),
+	"reboot":      on(reboot),
+	"poweroff":    on(powerOff),
+	"powerbutton": on(powerButton),
+	"cut-power":   on(cutPower),
+	"stages":      on(printStages),
+	"embed":       plain(embedConfig),
+	"stick":       plain(makeStick),
+	"state":       plain(makeState),
+	"clean":       isClean,
+	"serve":       plain(serve),
+	"expand":      plain(expand),
+}
+
+func labOf(ts *script) *lab { return ts.Value(labKey{}).(*lab) }
+
+// on makes a command about a machine that is on. All but guest and console
+// must succeed.
+func on(run func(ts *script, m *machine, neg bool, args []string) error) func(*script, bool, []string) {
+	return func(ts *script, neg bool, args []string) {
+		name := "one"
+		if len(args) > 1 && args[0] == "-name" {
+			name, args = args[1], args[2:]
+		}
+		m := labOf(ts).machines[name]
+		if m == nil || m.vm == nil {
+			ts.Fatalf("machine %q is not on", name)
+		}
+		if err := run(ts, m, neg, args); err != nil {
+			ts.Fatalf("%v\nlast lines of the console of %q:\n  %s", err, name, strings.Join(m.vm.Console.Tail(25), "\n  "))
+		}
+	}
+}
+
+// plain makes a command without a machine.
+func plain(run func(ts *script, args []string) error) func(*script, bool, []string) {
+	return func(ts *script, neg bool, args []string) {
+		if neg {
+			ts.Fatalf("this command cannot be turned around")
+		}
+		ts.Check(run(ts, args))
+	}
+}
+
+// bootFlags are the flags of boot.
+type bootFlags struct {
+	spec           qemu.Spec
+	name, firmware string
+	media, network string
+	config         string
+	stick, state   string
+	tftp, bootfile string
+	cable          string
+	room           string
+}
+
+func (b *bootFlags) set(fs *flag.FlagSet) {
+	fs.StringVar(&b.name, "name", "one", "name of the machine")
+	fs.StringVar(&b.spec.Arch, "arch", "", "amd64 or arm64, of a machine without an image")
+	fs.StringVar(&b.firmware, "firmware", "", "bios or uefi")
+	fs.StringVar(&b.spec.Machine, "machine", "", "QEMU machine type")
+	fs.StringVar(&b.media, "media", "cdrom", "cdrom, usb or disk")
+	fs.StringVar(&b.network, "network", "isolated", "isolated, user or none")
+	fs.IntVar(&b.spec.Memory, "memory", 0, "MiB")
+	fs.StringVar(&b.spec.Append, "append", "", "kernel parameters of a direct boot")
+	fs.StringVar(&b.config, "config", "", "config.yaml given by the hypervisor")
+	fs.StringVar(&b.stick, "stick", "", "image of a USB stick")
+	fs.StringVar(&b.state, "state", "", "disk for state; direct boot in disk mode")
+	fs.StringVar(&b.tftp, "tftp", "", "folder of a network boot")
+	fs.StringVar(&b.bootfile, "bootfile", "", "file in it to boot")
+	fs.StringVar(&b.cable, "cable", "", "another machine, to whose network this one is plugged")
+	fs.StringVar(&b.room, "room", "", "room for another machine's SSH: its address in this network")
+}
+
+func boot(ts *script, _ bool, args []string) {
+	var b bootFlags
+	fs := flag.NewFlagSet("boot", flag.ContinueOnError)
+	b.set(fs)
+	ts.Check(fs.Parse(args))
+	l := labOf(ts)
+	m := l.machines[b.name]
+	if m == nil {
+		m = &machine{name: b.name}
+		l.machines[b.name] = m
+	}
+	if m.vm != nil {
+		ts.Fatalf("machine %q is on", b.name)
+	}
+	if fs.NArg() > 0 {
+		b.spec.Image = ts.MkAbs(fs.Arg(0))
+	}
+	ts.Check(b.complete(ts, l))
+	m.runs++
+	b.spec.Log = filepath.Join(l.logs, fmt.Sprintf("%s-%d.log", b.name, m.runs))
+	m.spec = b.spec
+	ts.Check(m.start())
+}
+
+// complete turns the flags into the machine's spec.
+func (b *bootFlags) complete(ts *script, l *lab) error {
+	b.spec.Firmware, b.spec.Media = qemu.Firmware(b.firmware), qemu.Bus(b.media)
+	if b.config != "" {
+		b.spec.Config = ts.ReadFile(b.config)
+	}
+	if b.stick != "" {
+		b.spec.Drives = append(b.spec.Drives, qemu.Drive{File: ts.MkAbs(b.stick), Bus: qemu.USB, ReadOnly: true})
+	}
+	if b.state != "" {
+		b.spec.Drives = append(b.spec.Drives, qemu.Drive{File: ts.MkAbs(b.state), Bus: qemu.Disk})
+		b.spec.Append = strings.TrimSpace("kedge.mode=disk " + b.spec.Append)
+	}
+	b.spec.Direct = b.spec.Append != ""
+	return b.plug(ts, l)
+}
+
+// plug gives the machine its network: a NAT of its own, or the network of
+// another machine at the end of a cable.
+func (b *bootFlags) plug(ts *script, l *lab) error {
+	n := qemu.Network{User: b.network != "none", Isolated: b.network == "isolated", Bootfile: b.bootfile}
+	if b.tftp != "" {
+		n.TFTP = ts.MkAbs(b.tftp)
+	}
+	socket := ts.MkAbs("cable")
+	switch {
+	case b.room != "":
+		port, err := freePort()
+		if err != nil {
+			return err
+		}
+		ts.Setenv("ROOM", fmt.Sprint(port))
+		n.Listen, n.MAC = socket, "52:54:00:6b:65:01"
+		n.Forwards = []qemu.Forward{{Host: port, Port: 22, Guest: b.room}}
+	case b.cable != "":
+		if l.machines[b.cable] == nil {
+			return fmt.Errorf("there is no machine %q to plug into", b.cable)
+		}
+		if _, err := fmt.Sscan(ts.Getenv("ROOM"), &b.spec.SSHPort); err != nil {
+			return fmt.Errorf("machine %q has no room: %w", b.cable, err)
+		}
+		n = qemu.Network{Connect: socket, MAC: "52:54:00:6b:65:02"}
+	}
+	b.spec.Network = n
+	return nil
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+func (m *machine) start() (err error) {
+	ctx, cancel := within()
+	defer cancel()
+	m.vm, err = qemu.Launch(ctx, m.spec)
+	m.boot, m.mark = 1, 0
+	return err
+}
+
+// reach waits for a stage. QEMU's own fault is forgiven once, at a machine's
+// first boot, and told.
+func reach(ts *script, m *machine, neg bool, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: reach STAGE")
+	}
+	for try := 1; ; try++ {
+		ctx, cancel := within()
+		stage, err := m.vm.Console.WaitStage(ctx, m.boot, args[0])
+		cancel()
+		if err == nil {
+			ts.Logf("%s: %s after %.1f s, %.1f s of them in the kernel", m.name, args[0], stage.At.Seconds(), stage.Seconds)
+			return nil
+		}
+		var stop *qemu.StoppedError
+		if !errors.As(err, &stop) || !stop.Flake || try > 1 || m.boot > 1 {
+			return fmt.Errorf("wait for %s: %w", args[0], err)
+		}
+		ts.Logf("%v; starting the machine once more", stop)
+		m.vm.Kill()
+		m.spec.Log += ".again"
+		if err := m.start(); err != nil {
+			return err
+		}
+	}
+}
+
+func console(ts *script, m *machine, neg bool, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: console REGEXP")
+	}
+	pattern, err := regexp.Compile(args[0])
+	if err != nil {
+		return err
+	}
+	if neg {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel() // looks, but does not wait
+		if text, _, err := m.vm.Console.WaitText(ctx, 0, pattern); err == nil {
+			return fmt.Errorf("the console has %q", text)
+		}
+		return nil
+	}
+	ctx, cancel := within()
+	defer cancel()
+	text, next, err := m.vm.Console.WaitText(ctx, m.mark, pattern)
+	if err != nil {
+		return err
+	}
+	m.mark = next
+	fmt.Fprintln(ts.Stdout(), text)
+	return nil
+}
+
+func guest(ts *script, m *machine, neg bool, args []string) error {
+	until, input := false, ""
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		switch {
+		case args[0] == "-until":
+			until, args = true, args[1:]
+		case args[0] == "-stdin" && len(args) > 1:
+			input, args = ts.ReadFile(args[1]), args[2:]
+		default:
+			return fmt.Errorf("guest: unknown flag %s", args[0])
+		}
+	}
+	ctx, cancel := within()
+	defer cancel()
+	command := strings.Join(args, " ")
+	for {
+		var out, errs strings.Builder
+		err := m.vm.Guest.Run(ctx, command, strings.NewReader(input), &out, &errs)
+		var status qemu.ExitError
+		if errors.As(err, &status) && until {
+			select {
+			case <-time.After(2 * time.Second):
+				continue
+			case <-ctx.Done():
+				err = fmt.Errorf("%w after %v", err, limit)
+			}
+		}
+		io.WriteString(ts.Stdout(), out.String())
+		io.WriteString(ts.Stderr(), errs.String())
+		switch {
+		case err != nil && !(neg && errors.As(err, &status)):
+			return err
+		case err == nil && neg:
+			return fmt.Errorf("%q succeeded in the guest", command)
+		}
+		return nil
+	}
+}
+
+// apply creates what a manifest says. ${COREDNS} is the image that every
+// machine has without a registry; busybox comes from the machine.
+func apply(ts *script, m *machine, neg bool, args []string) error {
+	if len(args) == 0 {
+		return errors.New("usage: apply [KEY=VALUE…] FILE")
+	}
+	ctx, cancel := within()
+	defer cancel()
+	image, err := m.vm.Guest.Output(ctx, "sudo kubectl -n kube-system get deployment coredns -o jsonpath='{.spec.template.spec.containers[0].image}'")
+	if err != nil {
+		return err
+	}
+	values := map[string]string{"COREDNS": image}
+	for _, a := range args[:len(args)-1] {
+		key, value, _ := strings.Cut(a, "=")
+		values[key] = value
+	}
+	manifest := os.Expand(ts.ReadFile(args[len(args)-1]), func(key string) string { return values[key] })
+	var out strings.Builder
+	err = m.vm.Guest.Run(ctx, "sudo kubectl apply -f -", strings.NewReader(manifest), &out, &out)
+	io.WriteString(ts.Stdout(), out.String())
+	return err
+}
+
+// kubeconfig is what of a kubeconfig a request needs.
+type kubeconfig struct {
+	Clusters []struct {
+		Cluster struct {
+			Server string `yaml:"server"`
+			CA     string `yaml:"certificate-authority-data"`
+		} `yaml:"cluster"`
+	} `yaml:"clusters"`
+	Users []struct {
+		User struct {
+			Certificate string `yaml:"client-certificate-data"`
+			Key         string `yaml:"client-key-data"`
+		} `yaml:"user"`
+	} `yaml:"users"`
+}
+
+func api(ts *script, m *machine, neg bool, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: api PATH")
+	}
+	ctx, cancel := within()
+	defer cancel()
+	text, err := m.vm.Guest.Kubeconfig(ctx, m.vm.APIPort)
+	if err != nil {
+		return err
+	}
+	var k kubeconfig
+	if err := yaml.Unmarshal([]byte(text), &k); err != nil || len(k.Clusters) != 1 || len(k.Users) != 1 {
+		return fmt.Errorf("the kubeconfig has %d clusters and %d users: %v", len(k.Clusters), len(k.Users), err)
+	}
+	client, err := k.client()
+	if err != nil {
+		return err
+	}
+	response, err := client.Get(k.Clusters[0].Cluster.Server + args[0])
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	fmt.Fprintf(ts.Stdout(), "%s\n%s\n", response.Status, body)
+	return err
+}
+
+func (k kubeconfig) client() (*http.Client, error) {
+	var parts [3][]byte
+	user := k.Users[0].User
+	for i, s := range []string{k.Clusters[0].Cluster.CA, user.Certificate, user.Key} {
+		b, err := base64.StdEncoding.DecodeString(s)
+		if err != nil {
+			return nil, err
+		}
+		parts[i] = b
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(parts[0]) {
+		return nil, errors.New("the kubeconfig has no CA certificate")
+	}
+	pair, err := tls.X509KeyPair(parts[1], parts[2])
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}},
+	}}, nil
+}
+
+// ask runs a command that takes its own connection down.
+func (m *machine) ask(ctx context.Context, command string) error {
+	var out strings.Builder
+	err := m.vm.Guest.Run(ctx, command, nil, &out, &out)
+	var status qemu.ExitError
+	if errors.As(err, &status) && status > 0 {
+		return fmt.Errorf("%w: %s", err, out.String())
+	}
+	return nil
+}
+
+func reboot(ts *script, m *machine, neg bool, args []string) error {
+	ctx, cancel := within()
+	defer cancel()
+	resets := m.vm.Control.Count("RESET")
+	if err := m.ask(ctx, "sudo reboot"); err != nil {
+		return err
+	}
+	if err := m.vm.Control.WaitEvent(ctx, "RESET", resets+1); err != nil {
+		return err
+	}
+	m.boot++
+	m.vm.Guest.Forget()
+	_, err := m.vm.Console.WaitStage(ctx, m.boot, "initrd")
+	return err
+}
+
+func powerOff(ts *script, m *machine, neg bool, args []string) error {
+	ctx, cancel := within()
+	defer cancel()
+	if err := m.ask(ctx, "sudo poweroff"); err != nil {
+		return err
+	}
+	return m.off(ctx)
+}
+
+func powerButton(ts *script, m *machine, neg bool, args []string) error {
+	ctx, cancel := within()
+	defer cancel()
+	if err := m.vm.PressPower(ctx); err != nil {
+		return err
+	}
+	return m.off(ctx)
+}
+
+// off waits for the end, which must be the guest's own will.
+func (m *machine) off(ctx context.Context) error {
+	if err := m.vm.WaitOff(ctx); err != nil {
+		return err
+	}
+	if !m.vm.OffByGuest() {
+		return errors.New("QEMU ended, but the guest did not ask for it")
+	}
+	m.forget()
+	return nil
+}
+
+func cutPower(ts *script, m *machine, neg bool, args []string) error {
+	m.forget()
+	return nil
+}
+
+func (m *machine) forget() {
+	m.vm.Kill()
+	m.vm = nil
+}
+
+func printStages(ts *script, m *machine, neg bool, args []string) error {
+	for _, f := range qemu.BootFigures(m.vm.Console.Stages()) {
+		fmt.Fprintln(ts.Stdout(), f)
+	}
+	return nil
+}
+
+func embedConfig(ts *script, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: embed IMAGE CONFIG")
+	}
+	image := ts.MkAbs(args[0])
+	if err := qemu.CopyFile(ts.Getenv("AMD64"), image); err != nil {
+		return err
+	}
+	_, err := embed.Set(image, args[1], []byte(ts.ReadFile(args[1])), true)
+	return err
+}
+
+func makeStick(ts *script, args []string) error {
+	if len(args) < 4 {
+		return errors.New("usage: stick FILE KIND LABEL SOURCE…")
+	}
+	dir, err := os.MkdirTemp("", "kedge-stick-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	for _, source := range args[3:] {
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(source)), []byte(ts.ReadFile(source)), 0o644); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := within()
+	defer cancel()
+	return qemu.MakeStick(ctx, ts.MkAbs(args[0]), args[1], args[2], dir)
+}
+
+func makeState(ts *script, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: state FILE SIZE")
+	}
+	_, size, err := qemu.ParseDisk("state:" + args[1])
+	if err != nil {
+		return err
+	}
+	ctx, cancel := within()
+	defer cancel()
+	return qemu.MakeState(ctx, ts.MkAbs(args[0]), size)
+}
+
+func isClean(ts *script, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: clean FILE")
+	}
+	err := clean(ts.MkAbs(args[0]))
+	if neg && err == nil {
+		ts.Fatalf("%s was unmounted in order", args[0])
+	}
+	if !neg {
+		ts.Check(err)
+	}
+}
+
+// clean asks the tools of ext4 itself: a journal that waits to be replayed, or
+// anything that fsck would mend, is an unclean end.
+func clean(disk string) error {
+	out, err := exec.Command("/sbin/dumpe2fs", "-h", disk).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("dumpe2fs: %w: %s", err, out)
+	}
+	if strings.Contains(string(out), "needs_recovery") || !regexp.MustCompile(`(?m)^Filesystem state: +clean$`).Match(out) {
+		return fmt.Errorf("%s was not unmounted:\n%s", disk, out)
+	}
+	if out, err := exec.Command("/sbin/e2fsck", "-f", "-n", disk).CombinedOutput(); err != nil {
+		return fmt.Errorf("e2fsck: %w: %s", err, out)
+	}
+	return nil
+}
+
+// hostInNAT is this host, as guests see it.
+const hostInNAT = "10.0.2.2"
+
+func serve(ts *script, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: serve VARIABLE DIR")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: http.FileServer(http.Dir(ts.MkAbs(args[1])))}
+	go server.Serve(listener)
+	l := labOf(ts)
+	l.closers = append(l.closers, func() { server.Close() })
+	ts.Setenv(args[0], fmt.Sprintf("http://%s:%d", hostInNAT, listener.Addr().(*net.TCPAddr).Port))
+	return nil
+}
+
+func expand(ts *script, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: expand FILE")
+	}
+	return os.WriteFile(ts.MkAbs(args[0]), []byte(os.Expand(ts.ReadFile(args[0]), ts.Getenv)), 0o644)
+}

@@ -1,0 +1,3 @@
+module github.com/kedgeos/kedge/images/pause
+
+go 1.26.0

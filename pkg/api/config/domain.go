@@ -1,0 +1,250 @@
+package config
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// domains says, by the name in a check tag, which values are sound. Name is
+// the key in a mapping, "" elsewhere. Words has the domain for the reference,
+// pattern, where a regular expression can say it, for the JSON schema.
+var domains = map[string]struct {
+	words   string
+	pattern *regexp.Regexp
+	check   func(name, value string) error
+}{
+	"address":         {"IP address", nil, checkAddress},
+	"argument":        {"text without line breaks", oneLine, nil},
+	"command":         {"shell command", nil, checkCommand},
+	"data source":     {"one of " + strings.Join(dataSources, ", ") + ", or file=PATH", regexp.MustCompile(`^(` + strings.Join(dataSources, "|") + `|file=.+)$`), nil},
+	"encoding":        {"name of an encoding", nil, checkEncoding},
+	"environment":     {"NAME: text without line breaks", nil, checkEnvironment},
+	"host":            {"host name or IP address", nil, checkHost},
+	"hostname":        {"host name of RFC 1123", nil, checkHostname},
+	"label":           {"Kubernetes label", nil, checkLabel},
+	"module":          {"module name, then its parameters", regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*( [^\x00-\x1f]*)?$`), nil},
+	"owner":           {"user or user:group, names or numbers", regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`), nil},
+	"password":        {"password or its crypt hash, which begins with $", nil, checkPassword},
+	"path":            {"path", regexp.MustCompile(`^[^\x00\n]+$`), nil},
+	"permissions":     {"three to five octal digits", regexp.MustCompile(`^(0o)?[0-7]{3,5}$`), checkPermissions},
+	"server url":      {"https URL", nil, checkServerURL},
+	"ssh key":         {"public key line, github:USER, gitlab:USER or URL", nil, checkSSHKey},
+	"sysctl":          {"name: value", nil, checkSysctl},
+	"taint":           {"key=value:Effect, or key:Effect", nil, checkTaint},
+	"token":           {"text without blanks", nil, checkToken},
+	"url":             {"URL or absolute path", nil, checkURL},
+	"wifi name":       {"at most 32 bytes", regexp.MustCompile(`^[^\x00\n]{1,32}$`), nil},
+	"wifi passphrase": {"8 to 63 letters or 64 hexadecimal digits", nil, checkPassphrase},
+}
+
+var (
+	oneLine     = regexp.MustCompile(`^[^\x00\r\n]+$`)
+	dataSources = []string{"aws", "cdrom", "digitalocean", "gcp", "hetzner", "openstack", "packet", "scaleway", "vultr"}
+)
+
+// check tells why a value is out of its domain, nil if it is not.
+func check(domain, name, value string) error {
+	if domain == "" {
+		return nil
+	}
+	d := domains[domain]
+	if d.pattern != nil && !d.pattern.MatchString(value) {
+		return fmt.Errorf("want %s, not %s", d.words, quoted(value))
+	}
+	if d.check == nil {
+		return nil
+	}
+	return d.check(name, value)
+}
+
+// quoted shows a value in a message, shortened.
+func quoted(s string) string {
+	if len(s) > 60 {
+		s = s[:57] + "..."
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+var hostLabel = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+
+func isHostname(s string) bool {
+	return len(s) <= 253 && !slices.ContainsFunc(strings.Split(s, "."), func(l string) bool { return !hostLabel.MatchString(l) })
+}
+
+func checkHostname(_, s string) error {
+	if !isHostname(s) {
+		return fmt.Errorf("no host name: %s; letters, digits and dashes, in parts of at most 63 joined by dots", quoted(s))
+	}
+	return nil
+}
+
+func checkAddress(_, s string) error {
+	if _, err := netip.ParseAddr(s); err != nil {
+		return fmt.Errorf("an IP address is wanted, not %s", quoted(s))
+	}
+	return nil
+}
+
+func checkHost(_, s string) error {
+	if checkAddress("", s) != nil && !isHostname(s) {
+		return fmt.Errorf("a host name or an IP address is wanted, not %s", quoted(s))
+	}
+	return nil
+}
+
+func checkCommand(_, s string) error {
+	if strings.TrimSpace(s) == "" || strings.Contains(s, "\x00") {
+		return errors.New("no command")
+	}
+	return nil
+}
+
+func checkEncoding(_, s string) error {
+	if _, ok := encodings[strings.ToLower(strings.TrimSpace(s))]; !ok {
+		return fmt.Errorf("unknown encoding %s; known are %s", quoted(s), strings.Join(Encodings()[1:], ", "))
+	}
+	return nil
+}
+
+func checkPermissions(_, s string) error {
+	_, err := File{Permissions: s}.Mode()
+	return err
+}
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+func checkEnvironment(name, s string) error {
+	if !envName.MatchString(name) {
+		return fmt.Errorf("no name of a variable: %s", quoted(name))
+	}
+	if strings.ContainsAny(s, "\x00\r\n") {
+		return errors.New("a value without line breaks is wanted")
+	}
+	return nil
+}
+
+var sysctlName = regexp.MustCompile(`^[A-Za-z0-9_-]+([./][A-Za-z0-9_:@-]+)+$`)
+
+func checkSysctl(name, s string) error {
+	if !sysctlName.MatchString(name) {
+		return fmt.Errorf("no name of a sysctl: %s", quoted(name))
+	}
+	if s == "" || strings.ContainsAny(s, "\x00\r\n") {
+		return errors.New("a value of one line is wanted")
+	}
+	return nil
+}
+
+var labelPart = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`)
+
+func checkLabelName(name string) error {
+	prefix, rest, ok := strings.Cut(name, "/")
+	if !ok {
+		prefix, rest = "prefix", name
+	}
+	if !labelPart.MatchString(rest) || !isHostname(prefix) || prefix != strings.ToLower(prefix) {
+		return fmt.Errorf("no Kubernetes name: %s", quoted(name))
+	}
+	return nil
+}
+
+func checkLabel(name, s string) error {
+	if err := checkLabelName(name); err != nil {
+		return err
+	}
+	if s != "" && !labelPart.MatchString(s) {
+		return fmt.Errorf("no value of a label: %s; at most 63 letters, digits, dashes, underscores and dots", quoted(s))
+	}
+	return nil
+}
+
+func checkTaint(_, s string) error {
+	rest, effect, ok := strings.Cut(s, ":")
+	if !ok || !slices.Contains([]string{"NoSchedule", "PreferNoSchedule", "NoExecute"}, effect) {
+		return fmt.Errorf("a taint ends with :NoSchedule, :PreferNoSchedule or :NoExecute, not %s", quoted(s))
+	}
+	name, value, _ := strings.Cut(rest, "=")
+	return checkLabel(name, value)
+}
+
+func checkURL(_, s string) error {
+	if strings.HasPrefix(s, "/") {
+		return nil
+	}
+	if u, err := url.Parse(s); err != nil || u.Scheme == "" || u.Host == "" && u.Path == "" || strings.ContainsAny(s, " <>") {
+		return fmt.Errorf("a URL is wanted, not %s", quoted(s))
+	}
+	return nil
+}
+
+func checkServerURL(_, s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.ContainsAny(s, " <>\"") {
+		return fmt.Errorf("a URL such as https://192.0.2.1:6443 is wanted, not %s", quoted(s))
+	}
+	return nil
+}
+
+var (
+	printable   = regexp.MustCompile(`^[\x21-\x7e]+$`)
+	pinnedToken = regexp.MustCompile(`^K10[0-9a-f]{64}::[^:]+`)
+)
+
+func checkToken(_, s string) error {
+	if !printable.MatchString(s) {
+		return errors.New("a token without blanks is wanted")
+	}
+	if strings.HasPrefix(s, "K10") && strings.Contains(s, "::") && !pinnedToken.MatchString(s) {
+		return errors.New("a token that begins with K10 has 64 hexadecimal digits, two colons and a secret")
+	}
+	return nil
+}
+
+// checkPassword, like those of all secrets, does not show the value.
+func checkPassword(_, s string) error {
+	if !oneLine.MatchString(s) {
+		return errors.New("a password of one line is wanted")
+	}
+	return nil
+}
+
+var passphrase = regexp.MustCompile(`^[\x20-\x7e]{8,63}$|^[0-9A-Fa-f]{64}$`)
+
+func checkPassphrase(_, s string) error {
+	if !passphrase.MatchString(s) {
+		return errors.New("8 to 63 ASCII letters or 64 hexadecimal digits are wanted")
+	}
+	return nil
+}
+
+var forge = regexp.MustCompile(`^(github|gitlab):[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+
+func checkSSHKey(_, s string) error {
+	switch {
+	case forge.MatchString(s):
+		return nil
+	case strings.HasPrefix(s, "https://"), strings.HasPrefix(s, "http://"):
+		return checkURL("", s)
+	case strings.ContainsAny(s, "\x00\r") || strings.Contains(strings.TrimSpace(s), "\n"):
+		return errors.New("one key per item is wanted")
+	}
+	fields := strings.Fields(s)
+	for i, f := range fields[:max(len(fields)-1, 0)] {
+		if !strings.HasPrefix(f, "ssh-") && !strings.HasPrefix(f, "ecdsa-") && !strings.HasPrefix(f, "sk-") {
+			continue
+		}
+		blob, err := base64.StdEncoding.DecodeString(fields[i+1])
+		if err != nil || len(blob) < 4+len(f) || hex.EncodeToString(blob[:4]) != fmt.Sprintf("%08x", len(f)) || string(blob[4:4+len(f)]) != f {
+			return fmt.Errorf("damaged %s key", f)
+		}
+		return nil
+	}
+	return fmt.Errorf("a public key, github:USER, gitlab:USER or a URL is wanted, not %s", quoted(s))
+}

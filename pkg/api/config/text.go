@@ -1,0 +1,120 @@
+package config
+
+// texts explains every key, by its path, and has the value it has in
+// config.yaml.example. The tests hold it to the schema.
+var texts = map[string]struct {
+	text    string
+	example string // YAML
+}{
+	"hostname": {
+		"Name of the machine, and of its node in the cluster (there in lower case). Without it the machine makes up a name and keeps it.",
+		"edge-17"},
+	"ssh_authorized_keys": {
+		"Who may log in as the user kedge by SSH. An item is a public key, github:USER, gitlab:USER, or a URL that yields keys. There is no login by password over SSH.",
+		"- ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBdW8K4w3yBzKLVv6Fe3Hpm/GbG6iVN/1L21X131okqP operator@example.org"},
+	"write_files": {
+		"Files to write at every boot, before the commands of the same phase. A later source with the same path replaces the file.",
+		""},
+	"write_files[].path": {
+		"Where the file goes; a relative path starts at /.",
+		"/etc/rancher/k3s/registries.yaml"},
+	"write_files[].content": {
+		"What the file holds, in the given encoding.",
+		"bWlycm9yczoge30K"},
+	"write_files[].encoding": {
+		"How content is written: plain text, base64, gzip (with !!binary), or both; the names of k3OS and cloud-init are understood.",
+		"base64"},
+	"write_files[].owner": {
+		"Owner, and group after a colon; root without it.",
+		"root:root"},
+	"write_files[].permissions": {
+		"Octal digits in quotes; \"0644\" without it.",
+		`"0600"`},
+	"init_cmd": {
+		"Shell commands to run first, before the network is up. Each item goes to sh -c.",
+		"- echo 'the machine starts' > /dev/console"},
+	"boot_cmd": {
+		"Shell commands to run once files are written and before Kubernetes is started.",
+		"- mkdir -p /var/lib/example"},
+	"run_cmd": {
+		"Shell commands to run last, when the network is up and Kubernetes is started.",
+		"- echo 'the machine is up' > /dev/console"},
+	"kedge": {
+		"All that is not in cloud-config. In files of k3OS the block is called k3os: and is read alike; where both say something, kedge: wins.",
+		""},
+	"kedge.data_sources": {
+		"Clouds and media to ask for more configuration, in this order.",
+		"- cdrom"},
+	"kedge.modules": {
+		"Kernel modules to load, each with its parameters after a blank.",
+		"- nbd nbds_max=8"},
+	"kedge.sysctls": {
+		"Kernel parameters, as in /proc/sys with dots for slashes.",
+		"vm.max_map_count: 262144"},
+	"kedge.ntp_servers": {
+		"Time servers.",
+		"- ntp.example.org"},
+	"kedge.dns_nameservers": {
+		"Name servers for a machine that learns none by DHCP. None is built in.",
+		"- 192.0.2.53"},
+	"kedge.wifi": {
+		"Wireless networks to join. A later source with the same name replaces the network.",
+		""},
+	"kedge.wifi[].name": {
+		"Name of the network (SSID).",
+		"site-17"},
+	"kedge.wifi[].passphrase": {
+		"Passphrase (WPA-PSK); an open network has none.",
+		"correct horse battery"},
+	"kedge.password": {
+		"Password of the user kedge at the console, better as a crypt hash. Without it nobody logs in there.",
+		`"$6$kedgeexample$nobodyKnowsThePasswordOfThisHashSoItMayStayAsItIsInTheExampleFile.Replace.itNow0000000"`},
+	"kedge.server_url": {
+		"Server to join. Without it the machine is a server itself.",
+		"https://192.0.2.1:6443"},
+	"kedge.token": {
+		"Secret that lets a node join. Servers and agents of a cluster have the same.",
+		"replace-me-by-a-long-random-text"},
+	"kedge.labels": {
+		"Labels of the node.",
+		"site: north"},
+	"kedge.k3s_args": {
+		"Arguments of the Kubernetes server or agent, one an item. The first may be server or agent.",
+		"- agent\n- --node-ip=192.0.2.17"},
+	"kedge.environment": {
+		"Variables for Kubernetes, containerd and all commands, such as a proxy.",
+		"NO_PROXY: 10.0.0.0/8,192.0.2.0/24"},
+	"kedge.taints": {
+		"Taints of the node when it registers.",
+		"- example.org/edge=yes:NoSchedule"},
+	"kedge.install": {
+		"How the system is installed to a disk.",
+		""},
+	"kedge.install.device": {
+		"Disk to install to; all that it holds is lost.",
+		"/dev/sda"},
+	"kedge.install.config_url": {
+		"Where the configuration of the installed system is fetched from.",
+		"https://config.example.org/edge-17.yaml"},
+	"kedge.install.iso_url": {
+		"Where the image is fetched from, when no medium with it is attached.",
+		"https://images.example.org/kedge-amd64.iso"},
+	"kedge.install.silent": {
+		"Ask nothing.",
+		"true"},
+	"kedge.install.force_efi": {
+		"Prepare the disk for UEFI even when this boot was by BIOS.",
+		"false"},
+	"kedge.install.no_format": {
+		"Keep the partitions that are there.",
+		"false"},
+	"kedge.install.power_off": {
+		"Power off when done, instead of a reboot.",
+		"false"},
+	"kedge.install.debug": {
+		"Let the installed system boot with its messages shown.",
+		"false"},
+	"kedge.install.tty": {
+		"Console of the installed system.",
+		"ttyS0"},
+}

@@ -1,0 +1,124 @@
+// Package release describes one release of Kedge: what is in it, and the ID by
+// which an image, its kernel command line and its root file system know that
+// they belong together.
+//
+// Sizes are bytes, digests are SHA-256 in lower-case hex.
+package release
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Version of this tree; the builder sets it with -X.
+var Version = "0.1.0"
+
+// VolumeID is the ISO 9660 volume identifier of every image.
+const VolumeID = "KEDGE_OS"
+
+// Where things stand in an image.
+const (
+	KernelPath   = "boot/vmlinuz"
+	InitrdPath   = "boot/initrd"
+	RootPath     = "kedge/root.squashfs"
+	ImagesPath   = "kedge/images"
+	ManifestPath = "kedge/release.json"
+)
+
+// MarkerPath returns the file by which GRUB finds the image it was started from.
+func MarkerPath(id string) string { return "boot/kedge-" + id }
+
+// ErrManifest means that a manifest cannot be trusted to describe an image.
+var ErrManifest = errors.New("bad release manifest")
+
+// Schema is the number of the manifest's form.
+const Schema = 1
+
+// A File is one file of the image that the manifest vouches for. Path has no
+// leading slash.
+type File struct {
+	Path   string `json:"path"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// Manifest is the content of release.json.
+type Manifest struct {
+	Schema     int    `json:"schema"`
+	Name       string `json:"name"`
+	Version    string `json:"version"`
+	Arch       string `json:"arch"`
+	Kubernetes string `json:"kubernetes,omitempty"`
+	Kernel     string `json:"kernel"`
+	ID         string `json:"id"`
+	Files      []File `json:"files"`
+}
+
+// ComputeID returns the ID for the manifest's version, architecture and files:
+// the first 16 hex digits of a digest over them, the files in order of path.
+func (m Manifest) ComputeID() string {
+	files := slices.Clone(m.Files)
+	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	h := sha256.New()
+	fmt.Fprintf(h, "version %s\narch %s\n", m.Version, m.Arch)
+	for _, f := range files {
+		fmt.Fprintf(h, "%s %s\n", f.SHA256, f.Path)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// File returns the entry for path.
+func (m Manifest) File(path string) (File, bool) {
+	i := slices.IndexFunc(m.Files, func(f File) bool { return f.Path == path })
+	if i < 0 {
+		return File{}, false
+	}
+	return m.Files[i], true
+}
+
+// Encode returns the manifest as it is written.
+func (m Manifest) Encode() []byte {
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		panic(err) // strings and numbers always have a JSON form
+	}
+	return append(b, '\n')
+}
+
+// Decode reads a manifest strictly and checks that its ID fits its content. The
+// error wraps ErrManifest.
+func Decode(b []byte) (Manifest, error) {
+	var m Manifest
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&m); err != nil {
+		return m, fmt.Errorf("%w: %w", ErrManifest, err)
+	}
+	return m, m.check()
+}
+
+func (m Manifest) check() error {
+	if m.Schema != Schema {
+		return fmt.Errorf("%w: schema %d, this program knows %d", ErrManifest, m.Schema, Schema)
+	}
+	for _, f := range m.Files {
+		sum, err := hex.DecodeString(f.SHA256)
+		if err != nil || len(sum) != sha256.Size || f.Size < 0 {
+			return fmt.Errorf("%w: %s has no sound digest or size", ErrManifest, f.Path)
+		}
+		if path.Clean("/"+f.Path) != "/"+f.Path {
+			return fmt.Errorf("%w: path %q", ErrManifest, f.Path)
+		}
+	}
+	if id := m.ComputeID(); m.ID != id {
+		return fmt.Errorf("%w: id %s does not fit its content, which has %s", ErrManifest, m.ID, id)
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package release
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func sample() Manifest {
+	m := Manifest{
+		Schema: Schema, Name: "kedge", Version: "0.1.0", Arch: "amd64", Kubernetes: "v1.36.3", Kernel: "6.12.117",
+		Files: []File{
+			{KernelPath, 1, strings.Repeat("a", 64)},
+			{InitrdPath, 2, strings.Repeat("b", 64)},
+			{RootPath, 3, strings.Repeat("c", 64)},
+		},
+	}
+	m.ID = m.ComputeID()
+	return m
+}
+
+func TestEncodeDecode(t *testing.T) {
+	m := sample()
+	got, err := Decode(m.Encode())
+	if err != nil || !reflect.DeepEqual(got, m) {
+		t.Errorf("Decode = %+v, %v, want %+v", got, err, m)
+	}
+	if f, ok := m.File(RootPath); !ok || f.Size != 3 {
+		t.Errorf("File(%s) = %+v, %v", RootPath, f, ok)
+	}
+	if _, ok := m.File("boot"); ok {
+		t.Error("a file that is not there is found")
+	}
+}
+
+// TestID holds the rule that other programs rely on: what changes the ID.
+func TestID(t *testing.T) {
+	m := sample()
+	if len(m.ID) != 16 {
+		t.Errorf("ID %q has not 16 digits", m.ID)
+	}
+	swapped := sample()
+	swapped.Files[0], swapped.Files[2] = swapped.Files[2], swapped.Files[0]
+	swapped.Kernel, swapped.Kubernetes = "other", "other"
+	if id := swapped.ComputeID(); id != m.ID {
+		t.Errorf("ID depends on the order of files or on what only informs: %s, %s", id, m.ID)
+	}
+	for name, change := range map[string]func(*Manifest){
+		"version": func(m *Manifest) { m.Version = "0.1.1" },
+		"arch":    func(m *Manifest) { m.Arch = "arm64" },
+		"digest":  func(m *Manifest) { m.Files[1].SHA256 = strings.Repeat("d", 64) },
+		"path":    func(m *Manifest) { m.Files[1].Path = "boot/initrd2" },
+		"file":    func(m *Manifest) { m.Files = m.Files[:2] },
+	} {
+		other := sample()
+		change(&other)
+		if other.ComputeID() == m.ID {
+			t.Errorf("another %s has the same ID", name)
+		}
+		if _, err := Decode(other.Encode()); !errors.Is(err, ErrManifest) {
+			t.Errorf("another %s under the old ID: error = %v, want ErrManifest", name, err)
+		}
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	with := func(change func(*Manifest)) []byte {
+		m := sample()
+		change(&m)
+		m.ID = m.ComputeID()
+		return m.Encode()
+	}
+	for name, b := range map[string][]byte{
+		"nothing":       nil,
+		"unknown field": []byte(strings.Replace(string(sample().Encode()), `"name"`, `"nam"`, 1)),
+		"schema":        with(func(m *Manifest) { m.Schema = 2 }),
+		"digest":        with(func(m *Manifest) { m.Files[0].SHA256 = "short" }),
+		"size":          with(func(m *Manifest) { m.Files[0].Size = -1 }),
+		"path":          with(func(m *Manifest) { m.Files[0].Path = "../etc/shadow" }),
+	} {
+		if _, err := Decode(b); !errors.Is(err, ErrManifest) {
+			t.Errorf("%s: error = %v, want ErrManifest", name, err)
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package build
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kedgeos/kedge/pkg/api/release"
+	"github.com/kedgeos/kedge/pkg/format/isoimage"
+	"github.com/kedgeos/kedge/pkg/host/embed"
+)
+
+// packSample packs an image around files that stand in for kernel and loaders.
+func packSample(t *testing.T, arch string) string {
+	t.Helper()
+	dir := t.TempDir()
+	b := &builder{arch: arch, lock: Lock{Date: time.Unix(1_700_000_000, 0)}}
+	m := release.Manifest{Schema: release.Schema, Name: "small", Version: "0.1.0", Arch: arch}
+	m.ID = m.ComputeID()
+	iso := isoFiles{grub: filepath.Join(dir, "grub"), tree: filepath.Join(dir, "tree"), esp: filepath.Join(dir, "efi.img"), files: map[string]string{}}
+	writeFiles(t, dir, map[string]string{
+		"vmlinuz": "kernel\n", "initrd": "initrd\n", "root": strings.Repeat("root\n", 1000),
+		"grub/i386-pc/boot_hybrid.img":      strings.Repeat("\x90", 512),
+		"tree/boot/grub/eltorito.img":       strings.Repeat("\x00", 4096),
+		"tree/EFI/BOOT/" + loaderFile(arch): "MZ stands in for GRUB\n",
+	})
+	iso.files[release.KernelPath] = filepath.Join(dir, "vmlinuz")
+	iso.files[release.InitrdPath] = filepath.Join(dir, "initrd")
+	iso.files[release.RootPath] = filepath.Join(dir, "root")
+	out := filepath.Join(dir, "image.iso")
+	if err := b.isoTree(m, iso.tree); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.packISO(context.Background(), m, iso, out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// extract lets xorriso take one file out of an image.
+func extract(t *testing.T, image, path string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "file")
+	runTool(t, "xorriso", "-osirrox", "on", "-indev", image, "-extract", path, to)
+	b, err := os.ReadFile(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func loaderFile(arch string) string {
+	return map[string]string{"amd64": "BOOTX64.EFI", "arm64": "BOOTAA64.EFI"}[arch]
+}
+
+// TestISO lets xorriso and sgdisk judge the image.
+func TestISO(t *testing.T) {
+	for _, arch := range Architectures {
+		t.Run(arch, func(t *testing.T) {
+			image := packSample(t, arch)
+			toc := runTool(t, "xorriso", "-indev", image, "-report_el_torito", "plain", "-find", "/", "-exec", "lsdl")
+			want := []string{"Volume id    : 'KEDGE_OS'", "UEFI", "/boot/vmlinuz", "/boot/initrd", "/kedge/root.squashfs", "/kedge/release.json", "/kedge/config", "/kedge/images", "/boot/grub/grub.cfg", "/boot/kedge-"}
+			if arch == "amd64" {
+				want = append(want, "BIOS")
+			}
+			for _, text := range want {
+				if !strings.Contains(toc, text) {
+					t.Errorf("xorriso does not see %q in\n%s", text, toc)
+				}
+			}
+			if got := extract(t, image, "/boot/initrd"); got != "initrd\n" {
+				t.Errorf("boot/initrd = %q", got)
+			}
+			partitions := runTool(t, "sgdisk", "-p", image)
+			if !strings.Contains(partitions, "EF00") {
+				t.Errorf("sgdisk sees no EFI partition:\n%s", partitions)
+			}
+		})
+	}
+}
+
+func TestISOSameBytes(t *testing.T) {
+	_, one, err := digest(packSample(t, "amd64"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TZ", "Asia/Tokyo")
+	old := syscall.Umask(0o077)
+	defer syscall.Umask(old)
+	_, two, err := digest(packSample(t, "amd64"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one != two {
+		t.Error("two images of the same files differ")
+	}
+}
+
+// TestEmbedArea shows that only the embed area changes, and that it is where
+// init looks for it.
+func TestEmbedArea(t *testing.T) {
+	image := packSample(t, "amd64")
+	before, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := []byte("hostname: edge\n")
+	if _, err := embed.Set(image, "config.yaml", config, false); err != nil {
+		t.Fatal(err)
+	}
+	area := extract(t, image, isoimage.EmbedPath)
+	if got, err := isoimage.DecodeEmbed([]byte(area)); err != nil || string(got) != string(config) {
+		t.Errorf("embedded is %q, %v", got, err)
+	}
+	if err := embed.Clear(image); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.ReadFile(image)
+	if err != nil || string(after) != string(before) {
+		t.Errorf("cleared image differs from the new one: %v", err)
+	}
+}
+
+func TestGrubConfig(t *testing.T) {
+	for _, arch := range Architectures {
+		got, err := fillIn(grubConfig, map[string]string{"ID": "0123456789abcdef", "Version": "0.1.0", "Arch": arch, "Serial": serial[arch]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "grub."+arch+".cfg", string(got))
+	}
+}
+
+func TestBootScript(t *testing.T) {
+	got, err := fillIn(ipxeScript, map[string]string{"Version": "0.1.0", "Prefix": "kedge-0.1.0-amd64", "ID": "0123456789abcdef", "RootSHA256": strings.Repeat("a", 64), "Serial": serial["amd64"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "boot.ipxe", string(got))
+}

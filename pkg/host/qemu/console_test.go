@@ -1,0 +1,125 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestParseStage(t *testing.T) {
+	for _, c := range []struct {
+		text    string
+		name    string
+		seconds float64
+		ok      bool
+	}{
+		{"kedge: stage initrd at 0.52s", "initrd", 0.52, true},
+		{"[    1.2] x kedge: stage ready at 130s", "ready", 130, true},
+		{"kedge: stage ready", "", 0, false},
+		{"kedge: stopped at medium: none", "", 0, false},
+	} {
+		name, seconds, ok := parseStage(c.text)
+		if name != c.name || seconds != c.seconds || ok != c.ok {
+			t.Errorf("parseStage(%q) = %q, %v, %v", c.text, name, seconds, ok)
+		}
+	}
+}
+
+func TestParseStop(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"kedge: stopped at medium: no medium has the id 0123", "stopped at medium: no medium has the id 0123"},
+		{"[    2.5] Kernel panic - not syncing: Attempted to kill init!", "kernel panic: Attempted to kill init!"},
+		{"[   40.1] Oops: int3: 0000 [#1] PREEMPT SMP", "QEMU's software emulation broke the guest ([   40.1] Oops: int3: 0000 [#1] PREEMPT SMP)"},
+		{"kedge: stage ready at 3.00s", ""},
+		{"Oops: general protection fault", ""},
+	} {
+		got := ""
+		if stop := parseStop(c.text); stop != nil {
+			got = stop.Error()
+		}
+		if got != c.want {
+			t.Errorf("parseStop(%q) = %q, want %q", c.text, got, c.want)
+		}
+	}
+}
+
+func TestConsoleLines(t *testing.T) {
+	c := NewConsole()
+	for _, part := range []string{"\x1b[2J\x1b[1;1HGRUB\r\n", "kedge: sta", "ge initrd at 0.50s\r\n", "10%\r20%\r\n\npass", "word: "} {
+		c.Write([]byte(part))
+	}
+	if got, want := c.Tail(9), []string{"GRUB", "kedge: stage initrd at 0.50s", "10% 20%"}; !slices.Equal(got, want) {
+		t.Errorf("Tail = %q, want %q", got, want)
+	}
+	text, _, err := c.WaitText(t.Context(), 0, regexp.MustCompile(`password: ?$`))
+	if text != "password:" || err != nil {
+		t.Errorf("a line that is not complete: %q, %v", text, err)
+	}
+	c.Close()
+	if _, _, err := c.WaitText(t.Context(), 0, regexp.MustCompile("never")); !errors.Is(err, ErrEnded) {
+		t.Errorf("WaitText after the end = %v", err)
+	}
+}
+
+func TestWaitTextGoesOn(t *testing.T) {
+	c := NewConsole()
+	c.Write([]byte("one\ntwo\none\n"))
+	_, next, err := c.WaitText(t.Context(), 0, regexp.MustCompile("one"))
+	if err != nil || next != 1 {
+		t.Fatalf("first = %d, %v", next, err)
+	}
+	if _, next, err = c.WaitText(t.Context(), next, regexp.MustCompile("one")); err != nil || next != 3 {
+		t.Errorf("second = %d, %v", next, err)
+	}
+}
+
+func TestWaitStage(t *testing.T) {
+	const boot = "kedge: stage initrd at 0.50s\n"
+	for _, c := range []struct {
+		name, text string
+		boot       int
+		want       string // "" is success
+	}{
+		{"reached", boot + "kedge: stage ready at 9.00s\n", 1, ""},
+		{"second boot", boot + "kedge: stage ready at 9.00s\n" + boot + "kedge: stage ready at 8.00s\n", 2, ""},
+		{"stopped", boot + "kedge: stopped at medium: none\n", 1, "stopped at medium: none"},
+		{"reached, then stopped", boot + "kedge: stage ready at 9.00s\nkedge: stopped at x: y\n", 1, ""},
+		{"restarted", boot + boot, 1, "the machine started again after initrd"},
+		{"ended", boot, 1, "the machine went off"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			con := NewConsole()
+			go func() {
+				con.Write([]byte(c.text))
+				con.Close()
+			}()
+			_, err := con.WaitStage(t.Context(), c.boot, "ready")
+			got := ""
+			if err != nil {
+				got = err.Error()
+			}
+			if got != c.want {
+				t.Errorf("WaitStage = %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestWaitStageDeadline(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if _, err := NewConsole().WaitStage(ctx, 1, "ready"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("WaitStage = %v", err)
+	}
+}
+
+func TestStagesOfTheLastBoot(t *testing.T) {
+	c := NewConsole()
+	c.Write([]byte("kedge: stage initrd at 0.50s\nkedge: stage ready at 9.00s\nkedge: stage initrd at 0.60s\n"))
+	if got := c.Stages(); len(got) != 1 || got[0].Seconds != 0.6 || c.Boots() != 2 {
+		t.Errorf("Stages = %v, Boots = %d", got, c.Boots())
+	}
+}

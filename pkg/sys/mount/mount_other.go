@@ -1,0 +1,25 @@
+//go:build !linux
+
+package mount
+
+import (
+	"errors"
+	"fmt"
+)
+
+func unsupported(what any) error { return fmt.Errorf("%v: %w", what, errors.ErrUnsupported) }
+
+// Mount needs Linux.
+func Mount(s Spec) error { return unsupported(s) }
+
+// Unmount needs Linux.
+func Unmount(target string) error { return unsupported("umount " + target) }
+
+// Detach needs Linux.
+func Detach(target string) error { return unsupported("umount " + target) }
+
+// Table needs Linux.
+func Table() ([]Mounted, error) { return nil, unsupported("read mountinfo") }
+
+// SwitchRoot needs Linux.
+func SwitchRoot(root string) error { return unsupported("switch root to " + root) }
