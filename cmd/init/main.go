@@ -14,7 +14,6 @@ import (
 
 	"github.com/kedgeos/kedge/pkg/node/boot"
 	"github.com/kedgeos/kedge/pkg/sys/console"
-	"github.com/kedgeos/kedge/pkg/sys/kernel"
 	"github.com/kedgeos/kedge/pkg/sys/power"
 	"github.com/kedgeos/kedge/pkg/sys/process"
 )
@@ -65,27 +64,4 @@ func end(stage string, action power.Action, err error) {
 	err = boot.GoDown(action, func(err error) { logrus.WithError(err).Warn("go down") })
 	console.Write(fmt.Sprintf("kedge: %v\n", err))
 	select {} // the kernel refused; there is nothing better to do than to reap
-}
-
-// logTo sends the log to the kernel's, where it survives a panic, and to a ring
-// of its own.
-func logTo(ring interface{ Write([]byte) (int, error) }) {
-	logrus.SetFormatter(&logrus.TextFormatter{DisableColors: true, DisableTimestamp: true})
-	logrus.SetOutput(ring)
-	if k, err := kernel.OpenLog(); err == nil {
-		logrus.AddHook(&copyHook{k})
-	}
-}
-
-// copyHook writes each entry to the kernel's log as well.
-type copyHook struct{ to *kernel.LogWriter }
-
-func (*copyHook) Levels() []logrus.Level { return logrus.AllLevels }
-
-func (h *copyHook) Fire(e *logrus.Entry) error {
-	line, err := e.Bytes()
-	if err == nil {
-		_, err = h.to.Write(line)
-	}
-	return err
 }

@@ -57,7 +57,7 @@ func runRoot(ctx context.Context) (power.Action, error) {
 	if err != nil {
 		return power.Reboot, err
 	}
-	logTo(supervise.OpenRing(filepath.Join(system.LogDir(), "init.log")))
+	boot.LogTo(supervise.OpenRing(filepath.Join(system.LogDir(), "init.log")))
 	i := &initd{system: system, down: make(chan power.Action, 1)}
 	i.Supervisor, err = supervise.New(supervise.Options{
 		Load: loadServices, Cgroups: boot.CgroupDir, Logs: system.LogDir(), Console: consoleWriter{}, Env: baseEnv,

@@ -8,7 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
+
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/containerd/v2/cmd/containerd/command"
 	ctrapp "github.com/containerd/containerd/v2/cmd/ctr/app"
 	"github.com/kedgeos/kedge/cmd/kube/args"
+	"github.com/kedgeos/kedge/cmd/kube/say"
 	"github.com/kedgeos/kedge/cmd/kube/server"
 	"github.com/kedgeos/kedge/cmd/kube/worker"
 	"k8s.io/component-base/cli"
@@ -44,8 +45,6 @@ func main() {
 }
 
 func dispatch(name string, rest []string) int {
-	log.SetFlags(0)
-	log.SetPrefix("kube: ")
 	switch name {
 	case "containerd":
 		return status(command.App().Run(os.Args))
@@ -83,7 +82,7 @@ func node(name string, rest []string) int {
 	run := map[string]func(context.Context, []string) error{"server": runServer, "agent": runAgent}[name]
 	err := run(signals(), rest)
 	if errors.Is(err, server.ErrRenewed) {
-		log.Print(err)
+		say.Printf("%v", err)
 		self, e := os.Executable()
 		if e == nil {
 			e = syscall.Exec(self, append([]string{"kube", name}, rest...), os.Environ())

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
+
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +15,7 @@ import (
 	"github.com/kedgeos/kedge/cmd/kube/child"
 	"github.com/kedgeos/kedge/cmd/kube/cri"
 	"github.com/kedgeos/kedge/cmd/kube/pki"
+	"github.com/kedgeos/kedge/cmd/kube/say"
 	"github.com/kedgeos/kedge/cmd/kube/server"
 	"github.com/kedgeos/kedge/cmd/kube/worker"
 	"github.com/vishvananda/netlink"
@@ -41,7 +42,7 @@ func load(role args.Role, flags []string) (args.Config, error) {
 	sources.Flags = flags
 	c, warnings, err := args.Parse(role, sources)
 	for _, w := range warnings {
-		log.Print(w)
+		say.Printf("%v", w)
 	}
 	if err != nil {
 		return c, err
@@ -122,7 +123,7 @@ func runAgent(ctx context.Context, flags []string) error {
 		if err == nil {
 			break
 		}
-		log.Printf("%v; trying again", err)
+		say.Printf("%v; trying again", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(3 * time.Second):
@@ -138,7 +139,7 @@ func runNode(ctx context.Context, c args.Config) {
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	if err := cri.Prepare(c); err != nil {
-		log.Printf("prepare containerd: %v", err)
+		say.Printf("prepare containerd: %v", err)
 		return
 	}
 	parts.Go(func() { child.Keep(ctx, cri.Command(c), childGrace) })
@@ -146,11 +147,11 @@ func runNode(ctx context.Context, c args.Config) {
 		return
 	}
 	for _, err := range cri.Import(ctx, c) {
-		log.Print(err)
+		say.Printf("%v", err)
 	}
 	cmd, err := worker.Prepare(c)
 	if err != nil {
-		log.Printf("prepare worker: %v", err)
+		say.Printf("prepare worker: %v", err)
 		return
 	}
 	child.Keep(ctx, cmd, childGrace)
@@ -165,7 +166,7 @@ func kernelSettings() {
 		"vm/overcommit_memory": "1", "kernel/panic_on_oops": "1",
 	} {
 		if err := os.WriteFile("/proc/sys/"+name, []byte(value), 0); err != nil {
-			log.Printf("set %s: %v", name, err)
+			say.Printf("set %s: %v", name, err)
 		}
 	}
 }

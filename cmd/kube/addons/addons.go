@@ -18,7 +18,7 @@ import (
 )
 
 // CoreDNSImage is preloaded by the image's builder under this name.
-const CoreDNSImage = "kedge.local/coredns:1.15.0"
+const CoreDNSImage = "kedge.local/coredns:v1.15.0"
 
 //go:embed manifests/*.yaml
 var bundled embed.FS

@@ -9,7 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/kedgeos/kedge/cmd/kube/args"
+	"github.com/kedgeos/kedge/cmd/kube/say"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -97,7 +98,7 @@ func NewDeployer(c args.Config, kubeconfig string) (*Deployer, error) {
 func (d *Deployer) Run(ctx context.Context, disabled []string) {
 	for _, name := range disabled {
 		if err := d.prune(ctx, d.state[name].Objects, nil); err != nil {
-			log.Printf("add-on %s: remove: %v", name, err)
+			say.Printf("add-on %s: remove: %v", name, err)
 			continue
 		}
 		delete(d.state, name)
@@ -114,13 +115,13 @@ func (d *Deployer) Run(ctx context.Context, disabled []string) {
 func (d *Deployer) pass(ctx context.Context) {
 	names, err := manifests(d.dir)
 	if err != nil {
-		log.Printf("manifests: %v", err)
+		say.Printf("manifests: %v", err)
 		return
 	}
 	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join(d.dir, name))
 		if err != nil {
-			log.Printf("manifest %s: %v", name, err)
+			say.Printf("manifest %s: %v", name, err)
 			continue
 		}
 		sum := sha256.Sum256(data)
@@ -131,13 +132,13 @@ func (d *Deployer) pass(ctx context.Context) {
 		}
 		if err := d.file(ctx, name, hash, data); err != nil {
 			if last.message != err.Error() {
-				log.Printf("manifest %s: %v", name, err)
+				say.Printf("manifest %s: %v", name, err)
 			}
 			d.failed[name] = failure{hash, err.Error(), time.Now().Add(retryEvery)}
 			continue
 		}
 		delete(d.failed, name)
-		log.Printf("manifest %s: applied", name)
+		say.Printf("manifest %s: applied", name)
 	}
 }
 

@@ -70,6 +70,8 @@ func (c Config) ControllerManager() []string {
 	return merge(append([]string{
 		"--kubeconfig=" + conf, "--authentication-kubeconfig=" + conf, "--authorization-kubeconfig=" + conf,
 		"--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false", "--use-service-account-credentials=true",
+		// Each controller first asks for its own credentials: at the default rate that alone takes five seconds.
+		"--kube-api-qps=200", "--kube-api-burst=400",
 		"--allocate-node-cidrs=true", "--cluster-cidr=" + c.ClusterCIDR, "--service-cluster-ip-range=" + c.ServiceCIDR,
 		"--client-ca-file=" + pki + "/ca.crt", "--requestheader-client-ca-file=" + pki + "/front-proxy-ca.crt", "--root-ca-file=" + pki + "/ca.crt",
 		"--service-account-private-key-file=" + pki + "/sa.key",

@@ -110,7 +110,7 @@ func (c *Config) Defaults(hostname string, address net.IP) {
 	set(&c.WriteKubeconfig, "/etc/rancher/k3s/k3s.yaml")
 	set(&c.KubeconfigMode, "0600")
 	set(&c.FlannelBackend, "vxlan")
-	set(&c.PauseImage, "kedge.local/pause:0.1.0")
+	set(&c.PauseImage, "kedge.local/pause:v1")
 	set(&c.Snapshotter, "overlayfs")
 	set(&c.ResolvConf, "/etc/resolv.conf")
 	set(&c.PrivateRegistry, "/etc/rancher/k3s/registries.yaml")

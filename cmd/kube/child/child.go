@@ -5,11 +5,13 @@ package child
 import (
 	"context"
 	"fmt"
-	"log"
+
 	"os"
 	"os/exec"
 	"syscall"
 	"time"
+
+	"github.com/kedgeos/kedge/cmd/kube/say"
 )
 
 // A Command is a part to run. Args[0] selects the part.
@@ -39,7 +41,7 @@ func Keep(ctx context.Context, c Command, grace time.Duration) {
 		if time.Since(begin) > stable {
 			pause = firstPause
 		}
-		log.Printf("%s ended (%v); starting it again in %v", c.Name, err, pause)
+		say.Printf("%s ended (%v); starting it again in %v", c.Name, err, pause)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):

@@ -8,11 +8,9 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"log"
+
 	"net/http"
 	"os"
 	"path/filepath"
@@ -23,6 +21,9 @@ import (
 	"github.com/kedgeos/kedge/cmd/kube/args"
 	"github.com/kedgeos/kedge/cmd/kube/datastore"
 	"github.com/kedgeos/kedge/cmd/kube/pki"
+	"github.com/kedgeos/kedge/cmd/kube/say"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 )
 
 // renewEvery is how often a running server looks at its certificates.
@@ -49,7 +50,7 @@ func Prepare(c args.Config) (*pki.Cluster, error) {
 	}
 	made, err := cluster.Ensure(time.Now())
 	if len(made) > 0 {
-		log.Printf("certificates made anew: %v", made)
+		say.Printf("certificates made anew: %v", made)
 	}
 	return cluster, err
 }
@@ -102,7 +103,7 @@ func follow(ctx context.Context, c args.Config, cluster *pki.Cluster, probe *pro
 	if err := probe.wait(ctx, "/readyz"); err != nil {
 		return err
 	}
-	log.Printf("the API is ready after %.1f s", time.Since(begin).Seconds())
+	say.Printf("the API is ready after %.1f s", time.Since(begin).Seconds())
 	if err := retry(ctx, func() error { return cluster.Publish(ctx) }); err != nil {
 		return err
 	}
@@ -134,7 +135,7 @@ func renew(ctx context.Context, cluster *pki.Cluster, failed chan<- error) {
 		}
 		made, err := cluster.Ensure(time.Now())
 		if err != nil {
-			log.Printf("renew certificates: %v", err)
+			say.Printf("renew certificates: %v", err)
 		} else if len(made) > 0 {
 			failed <- fmt.Errorf("%w: %v", ErrRenewed, made)
 			return
@@ -148,7 +149,7 @@ func retry(ctx context.Context, f func() error) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		log.Printf("%v; trying again", err)
+		say.Printf("%v; trying again", err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -164,20 +165,13 @@ type probe struct {
 }
 
 func newProbe(c args.Config) (*probe, error) {
-	ca, err := os.ReadFile(filepath.Join(c.TLSDir(), "ca.crt"))
+	conf, err := clientcmd.BuildConfigFromFlags("", c.ServerKubeconfig("super-admin"))
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(ca) {
-		return nil, fmt.Errorf("%s/ca.crt holds no certificate", c.TLSDir())
-	}
-	pair, err := tls.LoadX509KeyPair(filepath.Join(c.TLSDir(), "apiserver-kubelet-client.crt"), filepath.Join(c.TLSDir(), "apiserver-kubelet-client.key"))
-	if err != nil {
-		return nil, err
-	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}}}
-	return &probe{&http.Client{Timeout: 2 * time.Second, Transport: transport}, c.LocalURL()}, nil
+	conf.Timeout = 2 * time.Second
+	client, err := rest.HTTPClientFor(conf)
+	return &probe{client, c.LocalURL()}, err
 }
 
 // wait returns when path answers 200.

@@ -5,7 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log"
+
 	"os"
 	"path/filepath"
 	"sync"
@@ -21,6 +21,7 @@ import (
 	"github.com/flannel-io/flannel/pkg/trafficmngr/nftables"
 	"github.com/kedgeos/kedge/cmd/kube/args"
 	"github.com/kedgeos/kedge/cmd/kube/cri"
+	"github.com/kedgeos/kedge/cmd/kube/say"
 )
 
 // ruleCheck is how often flannel looks whether its rules still stand, in seconds.
@@ -42,7 +43,7 @@ func network(ctx context.Context, c args.Config) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		log.Printf("pod network: %v; trying again", err)
+		say.Printf("pod network: %v; trying again", err)
 		time.Sleep(time.Second)
 	}
 }
@@ -105,7 +106,11 @@ func flannel(ctx context.Context, c args.Config, file string) error {
 		return err
 	}
 	wg.Go(func() { net.Run(ctx) })
-	return manager.CompleteLease(ctx, net.Lease(), &wg)
+	if err := manager.CompleteLease(ctx, net.Lease(), &wg); err != nil {
+		return err
+	}
+	<-ctx.Done() // flannel works in the background
+	return ctx.Err()
 }
 
 // register waits for the node's own pod network, which the controller-manager

@@ -9,13 +9,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log"
+
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/kedgeos/kedge/cmd/kube/args"
 	"github.com/kedgeos/kedge/cmd/kube/child"
+	"github.com/kedgeos/kedge/cmd/kube/say"
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -110,7 +111,7 @@ func announce(ctx context.Context, client clientset.Interface, name string) {
 	for ctx.Err() == nil {
 		n, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 		if err == nil && ready(n) {
-			log.Printf("node %s is Ready after %.1f s of its kubelet", name, time.Since(begin).Seconds())
+			say.Printf("node %s is Ready after %.1f s of its kubelet", name, time.Since(begin).Seconds())
 			return
 		}
 		time.Sleep(200 * time.Millisecond)

@@ -29,7 +29,7 @@ type site struct {
 
 const smallRecipe = `name: small
 debian: {suite: trixie, components: [main]}
-kernel: {package: "linux-image-{arch}", modules: kernel/modules, initrd: kernel/initrd}
+kernel: {package: "linux-image-{arch}", modules: kernel/modules, initrd: kernel/initrd, strip: true}
 packages: {base: [sample]}
 programs:
   - {name: hello, module: hello, destination: /usr/sbin/init, initrd: /init, links: {/usr/bin/hello: ../sbin/init}}

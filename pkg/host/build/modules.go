@@ -56,7 +56,7 @@ func (b *builder) buildKernel(ctx context.Context) (kernel, error) {
 	}
 	locked, _ := b.lock.find(b.lock.Kernel)
 	k.digest = locked.SHA256
-	key := NewKey("modules 2").Add(k.digest, selection.String(), b.lock.Date.String())
+	key := NewKey("modules 3").Add(k.digest, selection.String(), b.lock.Date.String(), fmt.Sprint(b.recipe.Kernel.Strip))
 	step := b.step("select kernel modules")
 	k.modules, err = b.cache.make("modules", key, func(temporary string) error {
 		return b.packModules(ctx, all, k.version, selection, temporary, step)
@@ -106,7 +106,7 @@ func (b *builder) packModules(ctx context.Context, all *rootfs.Tree, version str
 	}
 	defer os.RemoveAll(dir)
 	folder := filepath.Join(dir, "lib/modules", version)
-	if err := expandModules(all, version, sel, folder, step); err != nil {
+	if err := expandModules(all, version, sel, folder, b.recipe.Kernel.Strip, step); err != nil {
 		return err
 	}
 	for _, table := range []string{"modules.builtin", "modules.builtin.modinfo", "modules.order"} {
@@ -165,7 +165,7 @@ func writeIndex(folder string) error {
 
 // expandModules decompresses the selected modules, and those they depend on,
 // into folder.
-func expandModules(all *rootfs.Tree, version string, sel Selection, folder string, step Step) error {
+func expandModules(all *rootfs.Tree, version string, sel Selection, folder string, strip bool, step Step) error {
 	prefix := "usr/lib/modules/" + version + "/"
 	byName := map[string]string{}
 	var todo []string
@@ -184,7 +184,7 @@ func expandModules(all *rootfs.Tree, version string, sel Selection, folder strin
 		needs := make([][]string, len(todo))
 		err := parallel(len(todo), func(i int) (err error) {
 			e, _ := all.Get(todo[i])
-			needs[i], err = expandModule(e.Content, todo[i], filepath.Join(folder, strings.TrimPrefix(todo[i], prefix)))
+			needs[i], err = expandModule(e.Content, todo[i], filepath.Join(folder, strings.TrimPrefix(todo[i], prefix)), strip)
 			return err
 		}, func(n int) { step.Bytes(int64(done+n), int64(len(seen))) })
 		if err != nil {
@@ -234,8 +234,8 @@ func parallel(n int, do func(i int) error, progress func(done int)) error {
 	return first
 }
 
-// expandModule writes one module and returns the names of those it needs.
-func expandModule(c rootfs.Content, name, to string) ([]string, error) {
+// expandModule writes one module, stripped if so wanted, and returns the names of those it needs.
+func expandModule(c rootfs.Content, name, to string, strip bool) ([]string, error) {
 	raw, err := c.Read()
 	if err != nil {
 		return nil, err
@@ -253,6 +253,11 @@ func expandModule(c rootfs.Content, name, to string) ([]string, error) {
 	needs, err := moduleNeeds(raw)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if strip {
+		if raw, err = stripModule(raw); err != nil {
+			return nil, fmt.Errorf("strip %s: %w", name, err)
+		}
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return nil, err

@@ -55,6 +55,7 @@ type Kernel struct {
 	Package string `yaml:"package"` // the package that depends on the newest kernel; {arch} is replaced
 	Modules string `yaml:"modules"` // selection for the root
 	Initrd  string `yaml:"initrd"`  // selection for the initrd, out of those
+	Strip   bool   `yaml:"strip"`   // take type information and signatures out of modules
 }
 
 // A Program is built from Go source.

@@ -48,7 +48,9 @@ var (
 	// runs a stale breakpoint while the kernel patches its own code. Nothing
 	// else makes the kernel trip over its own int3.
 	flake = regexp.MustCompile(`Oops: int3|int3: 0000 \[#`)
-	// What moves a terminal's cursor or changes its colours.
+	// What moves the cursor to a place or clears the screen.
+	placed = regexp.MustCompile("\x1b\\[[0-9;]*[HfJ]")
+	// What else moves a terminal's cursor or changes its colours.
 	control = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>78cDEHM]|\x1b\\][^\a]*\a|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 )
 
@@ -106,17 +108,30 @@ func (c *Console) Write(b []byte) (int, error) {
 			break
 		}
 		c.partial = rest
-		c.line(clean(text))
+		for _, l := range clean(text) {
+			c.line(l)
+		}
 	}
 	c.wake()
 	return len(b), nil
 }
 
-// clean drops terminal control; a carriage return inside starts the line anew
-// on a terminal, here it only parts words.
-func clean(s string) string {
-	s = control.ReplaceAllString(s, "")
-	return strings.TrimRight(strings.ReplaceAll(strings.Trim(s, "\r"), "\r", " "), " ")
+// clean drops terminal control. Text that a program places elsewhere on the
+// screen, such as a menu, becomes a line of its own; a carriage return inside
+// a line only parts words.
+func clean(s string) []string {
+	if !strings.ContainsAny(s, "\x1b\r") {
+		return []string{strings.TrimRight(control.ReplaceAllString(s, ""), " ")}
+	}
+	var lines []string
+	for _, l := range placed.Split(s, -1) {
+		l = control.ReplaceAllString(l, "")
+		l = strings.TrimRight(strings.ReplaceAll(strings.Trim(l, "\r"), "\r", " "), " ")
+		if l != "" && strings.Trim(l, "+-| ") != "" {
+			lines = append(lines, l)
+		}
+	}
+	return lines
 }
 
 func (c *Console) line(text string) {
@@ -142,10 +157,12 @@ func (c *Console) wake() {
 func (c *Console) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.partial != "" {
-		c.line(clean(c.partial))
-		c.partial = ""
+	for _, l := range clean(c.partial) {
+		if l != "" {
+			c.line(l)
+		}
 	}
+	c.partial = ""
 	c.ended = true
 	c.wake()
 	return nil
@@ -227,9 +244,11 @@ func (c *Console) WaitText(ctx context.Context, mark int, pattern *regexp.Regexp
 				return true, nil
 			}
 		}
-		if text := clean(c.partial); text != "" && pattern.MatchString(text) {
-			found = text
-			return true, nil
+		for _, text := range clean(c.partial) {
+			if text != "" && pattern.MatchString(text) {
+				found = text
+				return true, nil
+			}
 		}
 		return false, nil
 	})

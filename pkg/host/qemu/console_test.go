@@ -64,6 +64,14 @@ func TestConsoleLines(t *testing.T) {
 	}
 }
 
+func TestConsoleMenu(t *testing.T) {
+	c := NewConsole()
+	c.Write([]byte("\x1b[H\x1b[J\x1b[1;1H\x1b[01;30m+----+\x1b[3;2H|    |\x1b[7m*Kedge\x1b[4;2H Rescue \x1b[9;1Hin 3s\n"))
+	if got, want := c.Tail(9), []string{"|    |*Kedge", " Rescue", "in 3s"}; !slices.Equal(got, want) {
+		t.Errorf("Tail = %q, want %q", got, want)
+	}
+}
+
 func TestWaitTextGoesOn(t *testing.T) {
 	c := NewConsole()
 	c.Write([]byte("one\ntwo\none\n"))

@@ -46,6 +46,7 @@ func Initrd(ctx context.Context) error {
 	if err := console.Attach(); err != nil {
 		return err
 	}
+	LogTo(nil)
 	i := &initrd{}
 	i.journal, _ = OpenJournal(RecordPath)
 	i.journal.Stage(StageInitrd)
@@ -156,33 +157,39 @@ func modeOf(word string) string {
 	return ModeLive
 }
 
-// loadModules loads what the hardware asks for, and goes on doing so as devices
-// appear.
+// loadModules begins to load what the hardware asks for, and goes on doing so
+// as devices appear. The search for the root runs beside it.
 func (i *initrd) loadModules(ctx context.Context) {
 	events, err := kernel.Events(ctx)
 	if err != nil {
-		i.journal.Note(err.Error())
+		logrus.Warn(err)
 	}
 	if i.modules, err = kernel.OpenModules(); err != nil {
 		i.journal.Note(err.Error()) // all drivers may be part of the kernel
 		return
 	}
-	go loadForEvents(events, i.modules, i.journal.Note)
-	for _, names := range []Modules{initrdModules, netbootModules} {
-		if err := i.modules.Load(names...); err != nil {
-			i.journal.Note(err.Error())
+	go loadForEvents(events, i.modules)
+	go i.load(netbootModules)
+	go func() {
+		if err := i.modules.Coldplug(); err != nil {
+			logrus.Warn(err)
 		}
-	}
-	if err := i.modules.Coldplug(); err != nil {
-		i.journal.Note(err.Error())
+	}()
+	go i.load(initrdModules)
+}
+
+// load loads modules, or waits until somebody else has.
+func (i *initrd) load(names Modules) {
+	if err := (Host{i.modules}).Load(names...); err != nil {
+		logrus.Warn(err)
 	}
 }
 
 // loadForEvents loads modules for devices as they appear.
-func loadForEvents(events <-chan kernel.Event, modules *kernel.Modules, note func(string)) {
+func loadForEvents(events <-chan kernel.Event, modules *kernel.Modules) {
 	for e := range events {
 		if err := loadForEvent(e, modules); err != nil {
-			note(err.Error())
+			logrus.Warn(err)
 		}
 	}
 }
@@ -200,7 +207,7 @@ func loadForEvent(e kernel.Event, modules *kernel.Modules) error {
 // searchRoot looks for the medium until it is mounted or ctx ends.
 func (i *initrd) searchRoot(ctx context.Context, source Source, again <-chan struct{}) error {
 	search := Search{ID: source.ID}
-	tell := time.Now().Add(tellAfter)
+	tell, last := time.Now().Add(tellAfter), ""
 	for {
 		devices, err := block.List()
 		if err != nil {
@@ -212,9 +219,11 @@ func (i *initrd) searchRoot(ctx context.Context, source Source, again <-chan str
 			if err == nil {
 				return nil
 			}
-			// The right medium, but not sound: another may be there.
-			i.say(err.Error())
 			search.Refuse(d, err)
+			if text := err.Error(); text != last {
+				last = text
+				i.say(text)
+			}
 		}
 		if now := time.Now(); now.After(tell) {
 			tell = now.Add(tellEvery)
@@ -261,6 +270,7 @@ func short(refused []Refusal) string {
 }
 
 func (i *initrd) mountMedium(d block.Device) error {
+	i.load(initrdModules)
 	medium := mnt("iso9660", d.Path, mediumDir, "ro,nosuid,nodev")
 	if err := medium.Do(Host{}); err != nil {
 		return err
@@ -276,6 +286,7 @@ func (i *initrd) mountMedium(d block.Device) error {
 }
 
 func (i *initrd) mountRoot(squashfs string) error {
+	i.load(initrdModules)
 	device, err := block.AttachLoop(squashfs)
 	if err != nil {
 		return err
@@ -349,6 +360,9 @@ func emergencyConsole(params []cmdline.Param, why func() string, again chan<- st
 // enter makes newRoot the root and runs its init. It returns only with an
 // error.
 func (i *initrd) enter() error {
+	if i.modules != nil {
+		i.modules.Close()
+	}
 	if err := Run(Host{}, handOver(), func(error) {}); err != nil {
 		return err
 	}

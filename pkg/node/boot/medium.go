@@ -47,8 +47,11 @@ func (s *Search) Look(devices []block.Device, open func(path string) (io.ReaderA
 	return block.Device{}, false
 }
 
-// Refuse takes back that a device is the medium: it was of no use.
-func (s *Search) Refuse(d block.Device, reason error) { s.refused[d] = reason }
+// Refuse takes back that a device is the medium: it was of no use. The next look
+// finds it again, unless another fits first.
+func (s *Search) Refuse(d block.Device, reason error) {
+	s.refused[d] = fmt.Errorf("%w: %w", errRead, reason)
+}
 
 // Refused returns what the last look did not take, by name of the device.
 func (s *Search) Refused() []Refusal {

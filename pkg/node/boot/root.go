@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/kedgeos/kedge/pkg/format/cmdline"
 	"github.com/kedgeos/kedge/pkg/sys/atomicfile"
 	"github.com/kedgeos/kedge/pkg/sys/block"
@@ -50,6 +52,7 @@ func Root(ctx context.Context) (*System, error) {
 	if err := console.Attach(); err != nil {
 		return nil, err
 	}
+	LogTo(nil)
 	if s.Journal, err = OpenJournal(RecordPath); err != nil {
 		s.Journal.Note(err.Error())
 	}
@@ -88,12 +91,10 @@ func (s *System) setUp(ctx context.Context) error {
 	if err := Run(host, rootSteps, s.note); err != nil {
 		return err
 	}
-	var drivers sync.WaitGroup
-	drivers.Go(func() { s.loadModules(ctx) })
-	state := ""
+	var modules sync.WaitGroup
+	modules.Go(func() { s.loadModules(ctx) })
+	state, err := "", error(nil)
 	if s.Mode == ModeDisk {
-		drivers.Wait()
-		var err error
 		if state, err = s.waitForState(ctx); err != nil {
 			return err
 		}
@@ -101,8 +102,8 @@ func (s *System) setUp(ctx context.Context) error {
 	if err := Run(host, varSteps(state), s.note); err != nil {
 		return err
 	}
-	drivers.Wait()
-	if err := Run(host, append(firmwareSteps, shareStep), s.note); err != nil {
+	modules.Wait()
+	if err := Run(host, lastSteps(exists("/sys/firmware/efi")), s.note); err != nil {
 		return err
 	}
 	s.restore()
@@ -113,8 +114,14 @@ func (s *System) setUp(ctx context.Context) error {
 	return nil
 }
 
-// loadModules loads what the devices and the services need, and goes on for
-// devices that appear later.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// loadModules loads what the services need. For devices it goes on in the
+// background: the initrd has seen to disks and wired links, and the rest, like
+// what appears later, is not waited for.
 func (s *System) loadModules(ctx context.Context) {
 	events, err := kernel.Events(ctx)
 	if err != nil {
@@ -126,19 +133,15 @@ func (s *System) loadModules(ctx context.Context) {
 		return
 	}
 	s.Modules = modules
-	go loadForEvents(events, modules, s.Journal.Note)
-	var both sync.WaitGroup
-	both.Go(func() {
-		if err := modules.Load(rootModules...); err != nil {
-			s.note(err)
-		}
-	})
-	both.Go(func() {
+	if err := modules.Load(rootModules...); err != nil {
+		s.note(err)
+	}
+	go loadForEvents(events, modules)
+	go func() {
 		if err := modules.Coldplug(); err != nil {
-			s.note(err)
+			logrus.Warn(err)
 		}
-	})
-	both.Wait()
+	}()
 }
 
 // setLimits raises what the services inherit.

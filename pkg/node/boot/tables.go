@@ -52,7 +52,7 @@ var netbootModules = Modules{"af_packet"}
 // What Kubernetes uses at each start stands here: a request of the kernel for
 // a module costs a process.
 var rootModules = Modules{
-	"overlay", "br_netfilter", "bridge", "veth", "vxlan", "dummy", "loop", "tun",
+	"overlay", "br_netfilter", "bridge", "veth", "vxlan", "loop", "tun",
 	"nf_tables", "nf_conntrack", "nf_conntrack_netlink", "nft_chain_nat", "nft_ct", "nft_masq", "nft_nat", "nft_numgen",
 	"nft_reject", "nft_reject_ipv4", "nft_reject_ipv6", "nft_reject_inet", "nft_fib", "nft_fib_ipv4", "nft_fib_ipv6",
 	"nft_fib_inet", "nft_limit", "nft_log", "nft_hash", "nft_redir", "nft_compat",
@@ -85,11 +85,6 @@ var rootSteps = []Step{
 	File{runDir + "/resolv.conf", ""},
 	Optional{Hostname("kedge")},
 	Optional{LinkUp("lo")},
-}
-
-// firmwareSteps mount what only machines with UEFI have.
-var firmwareSteps = []Step{
-	Optional{mnt("efivarfs", "efivarfs", "/sys/firmware/efi/efivars", "nosuid,nodev,noexec,ro")},
 }
 
 // newVar is where /var is made ready before it covers the one in the image.
@@ -125,6 +120,13 @@ func varSteps(state string) []Step {
 	return steps
 }
 
-// shareStep lets mounts that appear later show in the name spaces of
-// containers. It goes last: a mount below a shared one cannot be moved.
-var shareStep = Mount{mount.Spec{Target: "/", Options: "rshared"}}
+// lastSteps come when everything else is mounted: a mount below a shared one
+// cannot be moved. Shared, mounts that appear later also show in the name spaces
+// of containers.
+func lastSteps(uefi bool) []Step {
+	steps := []Step{Mount{mount.Spec{Target: "/", Options: "rshared"}}}
+	if uefi {
+		steps = append(steps, Optional{mnt("efivarfs", "efivarfs", "/sys/firmware/efi/efivars", "nosuid,nodev,noexec,ro")})
+	}
+	return steps
+}

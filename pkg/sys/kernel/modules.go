@@ -24,8 +24,9 @@ type Modules struct {
 	modules modalias.Modules
 	load    func(path string) error // finit_module, or a test's
 
-	mu    sync.Mutex
-	files map[string]*attempt // by path below dir
+	mu     sync.Mutex
+	files  map[string]*attempt // by path below dir
+	closed bool
 }
 
 // An attempt is one file's load: done is closed when it has an outcome.
@@ -75,15 +76,15 @@ func openModules(dir string, load func(string) error) (*Modules, error) {
 // passed over: it may be part of the kernel. All are tried; the error joins
 // those that did not load.
 func (m *Modules) Load(names ...string) error {
-	var errs []error
-	for _, name := range names {
+	return parallel(names, func(name string) error {
+		var errs []error
 		for _, file := range m.modules.Order(name) {
 			if err := m.once(file); err != nil {
 				errs = append(errs, fmt.Errorf("load module %s: %w", modalias.Name(file), err))
 			}
 		}
-	}
-	return errors.Join(errs...)
+		return errors.Join(errs...)
+	})
 }
 
 // LoadFor loads the modules that serve a device, given its alias.
@@ -104,21 +105,24 @@ func (m *Modules) coldplug(devices string) error {
 		for _, a := range fresh {
 			seen[a] = true
 		}
-		errs = append(errs, m.loadAll(fresh)...)
+		errs = append(errs, parallel(fresh, m.LoadFor))
 	}
 }
 
-// loadAll loads for several devices at once: a driver's probe waits for its
-// hardware more than it computes.
-func (m *Modules) loadAll(aliases []string) []error {
+// parallel calls do for each name, a few at once: a driver's start waits for
+// its hardware more than it computes.
+func parallel(names []string, do func(string) error) error {
+	if len(names) == 1 {
+		return do(names[0])
+	}
 	work := make(chan string)
 	var mu sync.Mutex
 	var errs []error
 	var workers sync.WaitGroup
-	for range max(2, runtime.NumCPU()) {
+	for range min(len(names), max(2, runtime.NumCPU())) {
 		workers.Go(func() {
-			for a := range work {
-				if err := m.LoadFor(a); err != nil {
+			for name := range work {
+				if err := do(name); err != nil {
 					mu.Lock()
 					errs = append(errs, err)
 					mu.Unlock()
@@ -126,12 +130,12 @@ func (m *Modules) loadAll(aliases []string) []error {
 			}
 		})
 	}
-	for _, a := range aliases {
-		work <- a
+	for _, name := range names {
+		work <- name
 	}
 	close(work)
 	workers.Wait()
-	return errs
+	return errors.Join(errs...)
 }
 
 // aliases returns the aliases of all devices below a folder of sysfs, each
@@ -156,6 +160,10 @@ func aliases(devices string) []string {
 func (m *Modules) once(file string) error {
 	m.mu.Lock()
 	a, tried := m.files[file]
+	if !tried && m.closed {
+		m.mu.Unlock()
+		return ErrClosed
+	}
 	if !tried {
 		a = &attempt{done: make(chan struct{})}
 		m.files[file] = a
@@ -177,6 +185,24 @@ func harmless(err error) error {
 		return nil
 	}
 	return err
+}
+
+// ErrClosed means that Close was called.
+var ErrClosed = errors.New("no more modules are loaded")
+
+// Close keeps further modules from being loaded and waits for those that are
+// on their way, because the folder they come from is about to go.
+func (m *Modules) Close() {
+	m.mu.Lock()
+	m.closed = true
+	var running []*attempt
+	for _, a := range m.files {
+		running = append(running, a)
+	}
+	m.mu.Unlock()
+	for _, a := range running {
+		<-a.done
+	}
 }
 
 // Loaded returns the names of the files that were loaded without an error, sorted.
