@@ -119,7 +119,7 @@ func runAgent(ctx context.Context, flags []string) error {
 	}
 	// A node that has its certificate can work while the server is away.
 	for ctx.Err() == nil && !pki.Joined(c, time.Now()) {
-		err := pki.Join(c, 30*time.Second)
+		err := pki.Join(c, 10*time.Second)
 		if err == nil {
 			break
 		}

@@ -12,6 +12,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	kubeadmapi "k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm"
@@ -52,6 +53,22 @@ func (c *Cluster) Publish(ctx context.Context) error {
 		return fmt.Errorf("publish cluster-info: %w", err)
 	}
 	return clusterinfo.CreateClusterInfoRBACRules(client)
+}
+
+// MarkNode gives this server's own node the role label that a node may not give
+// itself.
+func (c *Cluster) MarkNode(ctx context.Context) error {
+	conf, err := clientcmd.BuildConfigFromFlags("", c.config.ServerKubeconfig("super-admin"))
+	if err != nil {
+		return err
+	}
+	client, err := clientset.NewForConfig(conf)
+	if err != nil {
+		return err
+	}
+	patch := []byte(`{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":"true"}}}`)
+	_, err = client.CoreV1().Nodes().Patch(ctx, c.config.NodeName, types.MergePatchType, patch, metav1.PatchOptions{})
+	return err
 }
 
 // allowNodes lets every node's own identity serve its kube-proxy and flannel.

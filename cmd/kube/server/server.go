@@ -22,6 +22,7 @@ import (
 	"github.com/kedgeos/kedge/cmd/kube/datastore"
 	"github.com/kedgeos/kedge/cmd/kube/pki"
 	"github.com/kedgeos/kedge/cmd/kube/say"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -116,6 +117,13 @@ func follow(ctx context.Context, c args.Config, cluster *pki.Cluster, probe *pro
 		return err
 	}
 	go deployer.Run(ctx, disabled)
+	if !c.DisableAgent {
+		go func() {
+			if err := retry(ctx, func() error { return cluster.MarkNode(ctx) }); err != nil && ctx.Err() == nil {
+				say.Printf("mark node as control plane: %v", err)
+			}
+		}()
+	}
 	time.AfterFunc(20*time.Second, func() {
 		debug.SetGCPercent(gcPercent)
 		debug.FreeOSMemory()
@@ -149,11 +157,13 @@ func retry(ctx context.Context, f func() error) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		say.Printf("%v; trying again", err)
+		if !apierrors.IsNotFound(err) { // a node that has yet to register is no news
+			say.Printf("%v; trying again", err)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(2 * time.Second):
+		case <-time.After(time.Second):
 		}
 	}
 }
