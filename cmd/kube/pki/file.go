@@ -2,49 +2,42 @@ package pki
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 )
 
-// WriteFile replaces path by data in one step: after a power cut it holds the
-// old bytes or the new ones. A file that holds data already is left alone.
-func WriteFile(path string, data []byte, mode os.FileMode) error {
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
-		return os.Chmod(path, mode)
+// writeFile replaces file in one step that survives a power cut, and does
+// nothing when it already holds data. Missing folders are made for root only.
+func writeFile(file string, data []byte, mode os.FileMode) (err error) {
+	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, data) {
+		return os.Chmod(file, mode)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
 	}
-	if err := replace(path, data, mode); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
-}
-
-func replace(path string, data []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // is gone when all went well
-	defer f.Close()
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
 	if _, err := f.Write(data); err != nil {
+		f.Close()
 		return err
 	}
 	if err := f.Chmod(mode); err != nil {
+		f.Close()
 		return err
 	}
 	if err := f.Sync(); err != nil {
+		f.Close()
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := f.Close(); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return os.Rename(f.Name(), file)
 }

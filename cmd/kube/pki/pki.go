@@ -1,18 +1,16 @@
-// Package pki makes and renews what the parts of a cluster know each other by:
-// the certificate authorities, the certificates and kubeconfigs they sign, and
-// the token machines join with. The rules of kubeadm's phases hold; this is
-// the only package beside server that knows them.
+// Package pki keeps the cluster's keys and certificates: the CAs, what the
+// control plane's components and the local kubelet show each other, kubeconfigs
+// and the join token.
 //
-// Every file is written in one step. One that is missing, broken, about to end
-// or made for other names is made anew; a sound one keeps its bytes.
+// It works through kubeadm's phases as a library; those are not a stable API,
+// and this package is the only one that sees them, together with join.go's
+// discovery. Certificates live a year; Ensure makes those anew that end within
+// args.RenewBefore, are damaged, not yet valid, or do not name what they must.
 package pki
 
 import (
-	"bytes"
-	"crypto"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -20,301 +18,263 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kedgeos/kedge/cmd/kube/args"
 	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	bootstraptokenv1 "k8s.io/kubernetes/cmd/kubeadm/app/apis/bootstraptoken/v1"
 	kubeadmapi "k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm"
 	kubeadmv1 "k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/v1beta4"
 	"k8s.io/kubernetes/cmd/kubeadm/app/phases/certs"
 	kubeconfigphase "k8s.io/kubernetes/cmd/kubeadm/app/phases/kubeconfig"
 	configutil "k8s.io/kubernetes/cmd/kubeadm/app/util/config"
-	"k8s.io/kubernetes/cmd/kubeadm/app/util/pkiutil"
-
-	"github.com/kedgeos/kedge/cmd/kube/args"
 )
 
-// Renewal is how long before its end a certificate is replaced.
-const Renewal = 90 * 24 * time.Hour
+// groupNodeToken is the group of bootstrap tokens that may join nodes.
+const groupNodeToken = "system:bootstrappers:kubeadm:default-node-token"
 
-// lifetime of the client certificates in kubeconfigs.
-const lifetime = 365 * 24 * time.Hour
-
-// Ensure brings the server's whole PKI in order and returns the files it
-// wrote. The zero-length list means that nothing had to change.
-func Ensure(c args.Config, now time.Time) ([]string, error) {
-	cfg, err := Kubeadm(c)
-	if err != nil {
-		return nil, err
-	}
-	dir := cfg.CertificatesDir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make PKI folder: %w", err)
-	}
-	scratch, err := os.MkdirTemp(dir, ".new-")
-	if err != nil {
-		return nil, fmt.Errorf("make PKI folder: %w", err)
-	}
-	defer os.RemoveAll(scratch)
-	if err := keepSound(cfg, dir, scratch, now); err != nil {
-		return nil, err
-	}
-	cfg.CertificatesDir = scratch
-	if err := create(cfg); err != nil {
-		return nil, fmt.Errorf("create PKI: %w", err)
-	}
-	written, err := install(scratch, dir)
-	if err != nil {
-		return written, err
-	}
-	cfg.CertificatesDir = dir
-	confs, err := kubeconfigs(c, cfg, now)
-	return append(written, confs...), err
+// A Cluster is the server's side of the PKI.
+type Cluster struct {
+	config  args.Config
+	kubeadm *kubeadmapi.InitConfiguration
+	Secret  string // of the join token, as the user or NewSecret gave it
 }
 
-// Kubeadm is the Config in kubeadm's words.
-func Kubeadm(c args.Config) (*kubeadmapi.InitConfiguration, error) {
-	sans := append([]string{"127.0.0.1", "localhost", c.NodeName, c.NodeIP}, c.TLSSANs...)
-	if c.NodeExternalIP != "" {
-		sans = append(sans, c.NodeExternalIP)
+// Open reads or makes the join token and prepares kubeadm's view of c.
+func Open(c args.Config) (*Cluster, error) {
+	secret, err := secret(c)
+	if err != nil {
+		return nil, err
 	}
-	cfg, err := configutil.DefaultedInitConfiguration(&kubeadmv1.InitConfiguration{
-		LocalAPIEndpoint: kubeadmv1.APIEndpoint{AdvertiseAddress: c.AdvertiseAddress, BindPort: int32(c.Port)},
-		NodeRegistration: kubeadmv1.NodeRegistrationOptions{Name: c.NodeName, CRISocket: "unix:///run/k3s/containerd/containerd.sock"},
+	token, err := ParseToken(secret)
+	if err != nil {
+		return nil, err
+	}
+	bootstrap, err := bootstraptokenv1.NewBootstrapTokenString(token.Bootstrap)
+	if err != nil {
+		return nil, err
+	}
+	kubeadm, err := configutil.DefaultedInitConfiguration(&kubeadmv1.InitConfiguration{
+		LocalAPIEndpoint: kubeadmv1.APIEndpoint{AdvertiseAddress: c.AdvertiseIP, BindPort: int32(c.HTTPSListenPort)},
+		NodeRegistration: kubeadmv1.NodeRegistrationOptions{Name: c.NodeName, CRISocket: "unix://" + args.ContainerdSocket},
+		BootstrapTokens: []bootstraptokenv1.BootstrapToken{{
+			Token: bootstrap, Description: "join token of this cluster",
+			Groups: []string{groupNodeToken}, Usages: []string{"signing", "authentication"},
+		}},
 	}, &kubeadmv1.ClusterConfiguration{
-		KubernetesVersion:   args.KubernetesVersion,
-		CertificatesDir:     c.TLS(""),
-		ClusterName:         "kedge",
+		KubernetesVersion: args.Version, CertificatesDir: c.TLSDir(), ClusterName: "default",
 		Networking:          kubeadmv1.Networking{ServiceSubnet: c.ServiceCIDR, PodSubnet: c.ClusterCIDR, DNSDomain: c.ClusterDomain},
 		EncryptionAlgorithm: kubeadmv1.EncryptionAlgorithmECDSAP256,
-		APIServer:           kubeadmv1.APIServer{CertSANs: sans},
+		APIServer:           kubeadmv1.APIServer{CertSANs: names(c)},
 	}, configutil.LoadOrDefaultConfigurationOptions{SkipCRIDetect: true})
 	if err != nil {
-		return nil, fmt.Errorf("check cluster settings: %w", err)
+		return nil, fmt.Errorf("prepare certificates: %w", err)
 	}
-	return cfg, nil
+	return &Cluster{config: c, kubeadm: kubeadm, Secret: secret}, nil
 }
 
-func create(cfg *kubeadmapi.InitConfiguration) error {
+// secret returns the user's token, else the one of an earlier start, else a new one.
+func secret(c args.Config) (string, error) {
+	file := filepath.Join(c.ServerDir(), "token")
+	if c.Token != "" {
+		return c.Token, writeFile(file, []byte(c.Token+"\n"), 0o600)
+	}
+	if b, err := os.ReadFile(file); err == nil && len(b) > 1 {
+		return string(b[:len(b)-1]), nil
+	}
+	s, err := NewSecret()
+	if err != nil {
+		return "", err
+	}
+	return s, writeFile(file, []byte(s+"\n"), 0o600)
+}
+
+// names are the further names and addresses of the API's certificate.
+func (c *Cluster) names() []string { return names(c.config) }
+
+func names(c args.Config) []string {
+	out := append([]string{"127.0.0.1", "localhost", "::1", c.NodeName}, c.TLSSANs...)
+	for _, ip := range []string{c.NodeIP, c.NodeExternalIP} {
+		if ip != "" {
+			out = append(out, ip)
+		}
+	}
+	return out
+}
+
+// Ensure makes every file that is missing or must be renewed. It returns the
+// names of what was made.
+func (c *Cluster) Ensure(now time.Time) (made []string, err error) {
+	if err := os.MkdirAll(filepath.Join(c.config.ServerDir(), "cred"), 0o700); err != nil {
+		return nil, err
+	}
+	made, err = c.dropStale(now)
+	if err != nil {
+		return made, err
+	}
 	tree, err := certs.GetCertsWithoutEtcd().AsMap().CertTree()
 	if err != nil {
+		return made, err
+	}
+	if err := tree.CreateTree(c.kubeadm); err != nil {
+		return made, fmt.Errorf("make certificates: %w", err)
+	}
+	if err := certs.CreateServiceAccountKeyAndPublicKeyFiles(c.config.TLSDir(), c.kubeadm.EncryptionAlgorithmType()); err != nil {
+		return made, fmt.Errorf("make service account keys: %w", err)
+	}
+	return made, c.kubeconfigs()
+}
+
+// leaves are the certificates that are signed by our CAs; CAs themselves live
+// ten years and are never replaced by themselves.
+var leaves = []string{"apiserver", "apiserver-kubelet-client", "front-proxy-client"}
+
+// credentials are the kubeconfigs with a client certificate inside.
+var credentials = []string{"admin", "super-admin", "controller-manager", "scheduler", "kubelet"}
+
+// dropStale removes what is damaged or must be renewed, so that it is made anew.
+func (c *Cluster) dropStale(now time.Time) (dropped []string, err error) {
+	drop := func(files ...string) {
+		dropped = append(dropped, filepath.Base(files[0]))
+		for _, f := range files {
+			if e := os.Remove(f); e != nil && !os.IsNotExist(e) && err == nil {
+				err = e
+			}
+		}
+	}
+	for _, name := range leaves {
+		crt, key := c.file(name+".crt"), c.file(name+".key")
+		want := []string(nil)
+		if name == "apiserver" {
+			want = append(c.names(), c.config.AdvertiseIP)
+		}
+		if exists(crt) || exists(key) {
+			if b, _ := os.ReadFile(crt); stale(b, now, want) || empty(key) {
+				drop(crt, key)
+			}
+		}
+	}
+	for _, name := range credentials {
+		file := c.config.ServerKubeconfig(name)
+		if exists(file) && staleKubeconfig(file, now, c.config.LocalURL()) {
+			drop(file)
+		}
+	}
+	for _, name := range []string{"sa.key", "sa.pub", "ca.key", "ca.crt", "front-proxy-ca.key", "front-proxy-ca.crt"} {
+		if exists(c.file(name)) && empty(c.file(name)) { // cut short by a power failure at the first start
+			drop(c.file(name))
+		}
+	}
+	return dropped, err
+}
+
+func (c *Cluster) file(name string) string { return filepath.Join(c.config.TLSDir(), name) }
+
+func exists(file string) bool { _, err := os.Stat(file); return err == nil }
+
+func empty(file string) bool { st, err := os.Stat(file); return err != nil || st.Size() == 0 }
+
+// stale says whether the certificate in PEM is unreadable, outside its time or
+// near its end, or does not name all of want.
+func stale(data []byte, now time.Time, want []string) bool {
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return true
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil || now.Before(cert.NotBefore) || now.Add(args.RenewBefore).After(cert.NotAfter) {
+		return true
+	}
+	return slices.ContainsFunc(want, func(name string) bool {
+		if ip := net.ParseIP(name); ip != nil {
+			return !slices.ContainsFunc(cert.IPAddresses, ip.Equal)
+		}
+		return !slices.Contains(cert.DNSNames, name)
+	})
+}
+
+func staleKubeconfig(file string, now time.Time, url string) bool {
+	conf, err := clientcmd.LoadFromFile(file)
+	if err != nil || len(conf.AuthInfos) == 0 {
+		return true
+	}
+	for _, user := range conf.AuthInfos {
+		if stale(user.ClientCertificateData, now, nil) {
+			return true
+		}
+	}
+	for _, cluster := range conf.Clusters {
+		if cluster.Server != url {
+			return true
+		}
+	}
+	return false
+}
+
+// kubeconfigs writes what the components use, all through this machine's own
+// loopback address, and the administrator's copy.
+func (c *Cluster) kubeconfigs() error {
+	dir := filepath.Join(c.config.ServerDir(), "cred")
+	for _, name := range credentials {
+		file := c.config.ServerKubeconfig(name)
+		if exists(file) {
+			continue
+		}
+		if err := kubeconfigphase.CreateKubeConfigFile(name+".conf", dir, c.kubeadm); err != nil {
+			return fmt.Errorf("make %s: %w", file, err)
+		}
+		if err := pointTo(file, c.config.LocalURL()); err != nil {
+			return err
+		}
+	}
+	return c.publish()
+}
+
+func pointTo(file, url string) error {
+	conf, err := clientcmd.LoadFromFile(file)
+	if err != nil {
 		return err
 	}
-	if err := tree.CreateTree(cfg); err != nil {
+	for _, cluster := range conf.Clusters {
+		cluster.Server = url
+	}
+	return write(conf, file, 0o600)
+}
+
+func write(conf *clientcmdapi.Config, file string, mode os.FileMode) error {
+	b, err := clientcmd.Write(*conf)
+	if err != nil {
 		return err
 	}
-	return certs.CreateServiceAccountKeyAndPublicKeyFiles(cfg.CertificatesDir, cfg.EncryptionAlgorithmType())
+	return writeFile(file, b, mode)
 }
 
-// keepSound copies what may stay from dir into scratch.
-func keepSound(cfg *kubeadmapi.InitConfiguration, dir, scratch string, now time.Time) error {
-	signer := map[string]*x509.Certificate{}
-	for _, spec := range certs.GetCertsWithoutEtcd() {
-		cert, key, err := pkiutil.TryLoadCertAndKeyFromDisk(dir, spec.BaseName)
-		if err != nil || !samePair(cert, key) {
-			continue
-		}
-		if spec.CAName != "" && !leafSound(cfg, spec, cert, signer[spec.CAName], now) {
-			continue
-		}
-		signer[spec.Name] = cert
-		for _, suffix := range []string{".crt", ".key"} {
-			if err := copyFile(filepath.Join(dir, spec.BaseName+suffix), scratch); err != nil {
-				return err
-			}
-		}
+// publish copies what others read: the administrator's kubeconfig, the node
+// token, the local kubelet's identity and the CA for it.
+func (c *Cluster) publish() error {
+	var mode os.FileMode = 0o600
+	if _, err := fmt.Sscanf(c.config.KubeconfigMode, "%o", &mode); err != nil {
+		return fmt.Errorf("write-kubeconfig-mode %q is not an octal number", c.config.KubeconfigMode)
 	}
-	if _, _, err := pkiutil.TryLoadPrivatePublicKeyFromDisk(dir, "sa"); err == nil {
-		for _, name := range []string{"sa.key", "sa.pub"} {
-			if err := copyFile(filepath.Join(dir, name), scratch); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func samePair(cert *x509.Certificate, key crypto.Signer) bool {
-	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
-	return ok && public.Equal(cert.PublicKey)
-}
-
-// leafSound tells whether a certificate may be used on.
-func leafSound(cfg *kubeadmapi.InitConfiguration, spec *certs.KubeadmCert, cert, ca *x509.Certificate, now time.Time) bool {
-	if ca == nil || cert.CheckSignatureFrom(ca) != nil || Due(cert, now) {
-		return false
-	}
-	want, err := spec.GetConfig(cfg)
+	admin, err := os.ReadFile(c.config.ServerKubeconfig("super-admin"))
 	if err != nil {
-		return false
+		return err
 	}
-	for _, name := range want.AltNames.DNSNames {
-		if !slices.Contains(cert.DNSNames, name) {
-			return false
-		}
+	if err := writeFile(c.config.WriteKubeconfig, admin, mode); err != nil {
+		return err
 	}
-	for _, ip := range want.AltNames.IPs {
-		if !slices.ContainsFunc(cert.IPAddresses, ip.Equal) {
-			return false
-		}
-	}
-	return true
-}
-
-// Due tells whether a certificate is to be replaced: its end is near, or the
-// clock stands outside its life.
-func Due(cert *x509.Certificate, now time.Time) bool {
-	return now.Add(Renewal).After(cert.NotAfter) || now.Before(cert.NotBefore)
-}
-
-func copyFile(path, dir string) error {
-	data, err := os.ReadFile(path)
+	ca, err := os.ReadFile(c.file("ca.crt"))
 	if err != nil {
-		return fmt.Errorf("keep %s: %w", path, err)
+		return err
 	}
-	return os.WriteFile(filepath.Join(dir, filepath.Base(path)), data, 0o600)
-}
-
-// install moves what is new in scratch into place.
-func install(scratch, dir string) ([]string, error) {
-	entries, err := os.ReadDir(scratch)
+	if err := writeFile(filepath.Join(c.config.ServerDir(), "node-token"), []byte(NodeToken(c.Secret, ca)+"\n"), 0o600); err != nil {
+		return err
+	}
+	kubelet, err := os.ReadFile(c.config.ServerKubeconfig("kubelet"))
 	if err != nil {
-		return nil, fmt.Errorf("list new PKI: %w", err)
+		return err
 	}
-	var written []string
-	for _, e := range entries {
-		data, err := os.ReadFile(filepath.Join(scratch, e.Name()))
-		if err != nil {
-			return written, fmt.Errorf("read new PKI: %w", err)
-		}
-		path := filepath.Join(dir, e.Name())
-		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
-			continue
-		}
-		if err := WriteFile(path, data, 0o600); err != nil {
-			return written, err
-		}
-		written = append(written, path)
+	if err := writeFile(c.config.KubeletKubeconfig(), kubelet, 0o600); err != nil {
+		return err
 	}
-	return written, nil
-}
-
-// identity is one kubeconfig with a client certificate.
-type identity struct {
-	path   string
-	name   string
-	groups []string
-	server string
-	mode   os.FileMode
-}
-
-func identities(c args.Config) []identity {
-	local := c.LocalURL()
-	list := []identity{
-		{c.TLS("super-admin.kubeconfig"), "kubernetes-super-admin", []string{"system:masters"}, local, 0o600},
-		{c.TLS("admin.kubeconfig"), "kubernetes-admin", []string{"kubeadm:cluster-admins"}, local, 0o600},
-		{c.TLS("controller-manager.kubeconfig"), "system:kube-controller-manager", nil, local, 0o600},
-		{c.TLS("scheduler.kubeconfig"), "system:kube-scheduler", nil, local, 0o600},
-		{c.Kubeconfig, "kedge-admin", []string{"system:masters"}, local, os.FileMode(c.KubeconfigMode)},
-	}
-	if !c.DisableAgent {
-		list = append(list, identity{c.NodeKubeconfig(), "system:node:" + c.NodeName, []string{"system:nodes"}, local, 0o600})
-	}
-	return list
-}
-
-func kubeconfigs(c args.Config, cfg *kubeadmapi.InitConfiguration, now time.Time) ([]string, error) {
-	ca, err := os.ReadFile(c.TLS("ca.crt"))
-	if err != nil {
-		return nil, fmt.Errorf("read CA: %w", err)
-	}
-	var written []string
-	for _, id := range identities(c) {
-		if kubeconfigSound(id, ca, now) {
-			if err := os.Chmod(id.path, id.mode); err != nil {
-				return written, fmt.Errorf("set mode: %w", err)
-			}
-			continue
-		}
-		data, err := kubeconfig(cfg, id, now)
-		if err != nil {
-			return written, fmt.Errorf("make kubeconfig of %s: %w", id.name, err)
-		}
-		if err := WriteFile(id.path, data, id.mode); err != nil {
-			return written, err
-		}
-		written = append(written, id.path)
-	}
-	if c.DisableAgent {
-		return written, nil
-	}
-	return written, WriteFile(c.Path("agent", "client-ca.crt"), ca, 0o644)
-}
-
-func kubeconfig(cfg *kubeadmapi.InitConfiguration, id identity, now time.Time) ([]byte, error) {
-	var raw bytes.Buffer
-	if err := kubeconfigphase.WriteKubeConfigWithClientCert(&raw, cfg, id.name, id.groups, now.Add(lifetime)); err != nil {
-		return nil, err
-	}
-	kc, err := clientcmd.Load(raw.Bytes())
-	if err != nil {
-		return nil, err
-	}
-	for _, cluster := range kc.Clusters {
-		cluster.Server = id.server
-	}
-	return clientcmd.Write(*kc)
-}
-
-// kubeconfigSound tells whether a kubeconfig may stay as it is.
-func kubeconfigSound(id identity, ca []byte, now time.Time) bool {
-	cert, kc, err := ClientCertificate(id.path)
-	if err != nil || Due(cert, now) || cert.Subject.CommonName != id.name {
-		return false
-	}
-	root, err := parse(ca)
-	if err != nil || cert.CheckSignatureFrom(root) != nil {
-		return false
-	}
-	return kc.server == id.server && bytes.Equal(kc.ca, ca)
-}
-
-type endpoint struct {
-	server string
-	ca     []byte
-}
-
-// ClientCertificate reads the client certificate of a kubeconfig, which may
-// stand in it or beside it.
-func ClientCertificate(path string) (*x509.Certificate, endpoint, error) {
-	rc, err := clientcmd.BuildConfigFromFlags("", path)
-	if err != nil {
-		return nil, endpoint{}, fmt.Errorf("read %s: %w", path, err)
-	}
-	data := rc.CertData
-	if len(data) == 0 {
-		if data, err = os.ReadFile(rc.CertFile); err != nil {
-			return nil, endpoint{}, fmt.Errorf("read certificate of %s: %w", path, err)
-		}
-	}
-	cert, err := parse(data)
-	return cert, endpoint{rc.Host, rc.CAData}, err
-}
-
-func parse(data []byte) (*x509.Certificate, error) {
-	for {
-		block, rest := pem.Decode(data)
-		if block == nil {
-			return nil, errors.New("no certificate in it")
-		}
-		if block.Type == "CERTIFICATE" {
-			return x509.ParseCertificate(block.Bytes)
-		}
-		data = rest
-	}
-}
-
-// HostPort returns the address part of a server URL, with the default port.
-func HostPort(host string) string {
-	if _, _, err := net.SplitHostPort(host); err == nil {
-		return host
-	}
-	return net.JoinHostPort(host, fmt.Sprint(args.DefaultPort))
+	return writeFile(filepath.Join(c.config.AgentDir(), "client-ca.crt"), ca, 0o644)
 }

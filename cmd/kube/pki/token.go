@@ -7,71 +7,81 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/big"
 	"regexp"
 	"strings"
 )
 
-// Token is what a machine joins with. It trusts the server because the server
-// can sign with the secret; a pin names the cluster's CA beside that.
+// A Token is the secret that joins a node, in the forms a user may write it.
 type Token struct {
-	ID     string // 6 letters, public
-	Secret string // 16 letters
-	Pin    string // hex SHA-256 of the PEM file of the CA, or ""
+	Bootstrap string // Kubernetes bootstrap token, "id.secret"
+	CAHash    string // hex SHA-256 of the CA's PEM file; "" when the user gave none
 }
 
-var bootstrap = regexp.MustCompile(`^([a-z0-9]{6})\.([a-z0-9]{16})$`)
+var (
+	bootstrapForm = regexp.MustCompile(`^[a-z0-9]{6}\.[a-z0-9]{16}$`)
+	secureForm    = regexp.MustCompile(`^K10([0-9a-f]{64})::(?:[^:]*:)?(.+)$`)
+)
 
-// ParseToken understands three forms: any pass phrase, a bootstrap token
-// (id.secret), and either of them behind a pin: K10<hash>::[user:]token.
+// ErrTokenForm is for a token that begins like the secure form but is not.
+var ErrTokenForm = errors.New("token begins with K10 but is not K10<64 hexadecimal digits>::<secret>")
+
+// ParseToken reads K10<hash of CA>::[user:]secret, a bootstrap token, or any
+// other passphrase. A passphrase becomes a bootstrap token through HKDF-SHA-256,
+// the same on server and agent.
 func ParseToken(s string) (Token, error) {
-	s = strings.TrimSpace(s)
-	if s == "" {
-		return Token{}, errors.New("token is empty")
-	}
 	var t Token
-	if rest, ok := strings.CutPrefix(s, "K10"); ok {
-		pin, phrase, found := strings.Cut(rest, "::")
-		if raw, err := hex.DecodeString(pin); !found || err != nil || len(raw) != sha256.Size || phrase == "" {
-			return Token{}, errors.New("token begins with K10 but is not K10<64 hex digits>::<token>")
-		}
-		t.Pin = strings.ToLower(pin)
-		s = phrase
-		for _, user := range []string{"server:", "node:"} {
-			s = strings.TrimPrefix(s, user)
-		}
+	secret := strings.TrimSpace(s)
+	if secret == "" {
+		return t, errors.New("token is empty")
 	}
-	if m := bootstrap.FindStringSubmatch(s); m != nil {
-		t.ID, t.Secret = m[1], m[2]
+	if strings.HasPrefix(secret, "K10") {
+		m := secureForm.FindStringSubmatch(secret)
+		if m == nil {
+			return t, ErrTokenForm
+		}
+		t.CAHash, secret = m[1], m[2]
+	}
+	if bootstrapForm.MatchString(secret) {
+		t.Bootstrap = secret
 		return t, nil
 	}
-	derived, err := derive(s)
-	t.ID, t.Secret = derived[:6], derived[6:]
-	return t, err
-}
-
-// String is the bootstrap token.
-func (t Token) String() string { return t.ID + "." + t.Secret }
-
-// derive makes the 22 letters of a bootstrap token out of a pass phrase.
-func derive(phrase string) (string, error) {
-	key, err := hkdf.Key(sha256.New, []byte(phrase), []byte("kedge"), "bootstrap token", 32)
+	key, err := hkdf.Key(sha256.New, []byte(secret), nil, "kedge bootstrap token", 22)
 	if err != nil {
-		return "", fmt.Errorf("derive token: %w", err)
+		return t, err
 	}
-	text := strings.Repeat("0", 50) + new(big.Int).SetBytes(key).Text(36)
-	return text[len(text)-22:], nil
+	t.Bootstrap = bootstrapToken(key)
+	return t, nil
 }
 
-// NewPhrase is a random pass phrase of 128 bits.
-func NewPhrase() string {
-	raw := make([]byte, 16)
-	rand.Read(raw) // never fails
-	return hex.EncodeToString(raw)
+// bootstrapToken spells 22 bytes in the alphabet of bootstrap tokens.
+func bootstrapToken(key []byte) string {
+	const alphabet = "abcdefghijklmnopqrstuvwxyz234567"
+	out := make([]byte, len(key))
+	for i, b := range key {
+		out[i] = alphabet[int(b)%len(alphabet)]
+	}
+	return string(out[:6]) + "." + string(out[6:])
 }
 
-// Pin is the hash that a K10 token carries of a CA's PEM bytes.
-func Pin(ca []byte) string {
-	sum := sha256.Sum256(ca)
+// NewSecret makes a random secret for a cluster whose user chose none.
+func NewSecret() (string, error) {
+	key := make([]byte, 22)
+	if _, err := rand.Read(key); err != nil {
+		return "", err
+	}
+	return bootstrapToken(key), nil
+}
+
+// NodeToken is what a server shows for joining: the secret with the CA's hash.
+func NodeToken(secret string, caPEM []byte) string {
+	if m := secureForm.FindStringSubmatch(secret); m != nil {
+		secret = m[2]
+	}
+	return fmt.Sprintf("K10%s::server:%s", CAHash(caPEM), secret)
+}
+
+// CAHash is the pin of a cluster's CA: the SHA-256 of its PEM file, in hex.
+func CAHash(pem []byte) string {
+	sum := sha256.Sum256(pem)
 	return hex.EncodeToString(sum[:])
 }
