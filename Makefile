@@ -23,7 +23,7 @@ images: build ## build the images for both architectures
 	$(MAKE) image ARCH=arm64
 
 run: image ## build the image, boot it in QEMU to a Ready node and show it
-	bin/kedge run $(OUTPUT)/kedge-$(ARCH).iso --wait ready --exec "sudo kedge demo"
+	bin/kedge run $(OUTPUT)/kedge-$(ARCH).iso --network isolated --wait ready --exec "$$(cat hack/demo.sh)"
 
 test: images ## run all tests but the long virtual-machine stories
 	hack/test.sh core

@@ -14,7 +14,8 @@ json() { # json MODULE [go test flags] writes go test's events
 }
 
 unit() {
-	json . -race -timeout 20m ./cmd/... ./pkg/... ./hack/floors/... ./hack/build/...
+	json . -race -timeout 20m ./cmd/... ./pkg/... ./hack/floors/... ./hack/generate/...
+	json . -count=1 -exec "$PWD/hack/as-nobody.sh" -run "Build|SameBytes|ISO" ./pkg/host/build
 	for module in images/*/; do
 		[ -f "$module/go.mod" ] && json "$module" ./...
 	done
@@ -26,9 +27,9 @@ events() {
 	case $1 in
 	core)
 		unit
-		json . -timeout 80m -count=1 -run Stories ./hack/vm/...
+		json . -timeout 80m -count=1 -run "Stories|Core" ./hack/vm/...
 		;;
-	vm) json . -timeout 5h -count=1 -run Stories ./hack/vm/... -args -all ;;
+	vm) json . -timeout 5h -count=1 -run "Stories|Core" ./hack/vm/... -args -all ;;
 	esac
 	exit "$failed"
 }

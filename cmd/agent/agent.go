@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -258,11 +259,14 @@ func (d *daemon) hostname() string {
 	return "kedge"
 }
 
+// soundName matches names that a node can have (RFC 1123).
+var soundName = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9.]{0,61}[A-Za-z0-9])?$`)
+
 // leaseHostname takes the name that a DHCP server gave, when nothing else
 // named this machine, and keeps it: a node must not change its name.
 func (d *daemon) leaseHostname(ctx context.Context) {
 	name := d.net.State().Hostname
-	if _, err := os.Stat(keptHostname); err == nil || d.config.Hostname != "" || name == "" || name == "localhost" {
+	if _, err := os.Stat(keptHostname); err == nil || d.config.Hostname != "" || name == "localhost" || !soundName.MatchString(name) {
 		return
 	}
 	d.do(ctx, []apply.Step{apply.Hostname{Name: name}, apply.Write{Path: keptHostname, Data: name + "\n", Mode: 0o644}})

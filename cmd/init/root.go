@@ -57,7 +57,8 @@ func runRoot(ctx context.Context) (power.Action, error) {
 	if err != nil {
 		return power.Reboot, err
 	}
-	boot.LogTo(supervise.OpenRing(filepath.Join(system.LogDir(), "init.log")))
+	ring := supervise.OpenRing(filepath.Join(system.LogDir(), "init.log"))
+	boot.LogTo(ring)
 	i := &initd{system: system, down: make(chan power.Action, 1)}
 	i.Supervisor, err = supervise.New(supervise.Options{
 		Load: loadServices, Cgroups: boot.CgroupDir, Logs: system.LogDir(), Console: consoleWriter{}, Env: baseEnv,
@@ -79,6 +80,8 @@ func runRoot(ctx context.Context) (power.Action, error) {
 		logrus.WithError(err).Warn("save state")
 	}
 	console.Write("kedge: " + string(action) + ": services stopped\n")
+	boot.LogTo(nil)
+	ring.Close()
 	return action, nil
 }
 

@@ -396,7 +396,7 @@ func (r *runner) reach() {
 	if r.kubeconfig != "" {
 		r.say("kubectl:    kubectl --kubeconfig %s get nodes,pods -A", r.kubeconfig)
 	}
-	r.say("power off:  ssh -F %s kedge sudo poweroff", filepath.Join(r.vm.Dir, "ssh_config"))
+	r.say("power off:  ssh -F %s kedge sudo kedge poweroff", filepath.Join(r.vm.Dir, "ssh_config"))
 }
 
 // foreground goes on until the guest powers off; Ctrl-C presses its power button.

@@ -138,10 +138,7 @@ func runAgent(ctx context.Context, flags []string) error {
 func runNode(ctx context.Context, c args.Config) {
 	var parts sync.WaitGroup
 	defer parts.Wait()
-	if err := cri.Prepare(c); err != nil {
-		say.Printf("prepare containerd: %v", err)
-		return
-	}
+	insist(ctx, "prepare containerd", func() error { return cri.Prepare(c) })
 	parts.Go(func() { child.Keep(ctx, cri.Command(c), childGrace) })
 	if err := cri.Wait(ctx); err != nil {
 		return
@@ -149,12 +146,30 @@ func runNode(ctx context.Context, c args.Config) {
 	for _, err := range cri.Import(ctx, c) {
 		say.Printf("%v", err)
 	}
-	cmd, err := worker.Prepare(c)
-	if err != nil {
-		say.Printf("prepare worker: %v", err)
-		return
+	var cmd child.Command
+	insist(ctx, "prepare worker", func() (err error) {
+		cmd, err = worker.Prepare(c)
+		return err
+	})
+	if ctx.Err() == nil {
+		child.Keep(ctx, cmd, childGrace)
 	}
-	child.Keep(ctx, cmd, childGrace)
+}
+
+// insist repeats f until it succeeds or ctx ends: a full disk or a mistake in a
+// file may be mended while we run.
+func insist(ctx context.Context, what string, f func() error) {
+	for ctx.Err() == nil {
+		err := f()
+		if err == nil {
+			return
+		}
+		say.Printf("%s: %v; trying again", what, err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Second):
+		}
+	}
 }
 
 // kernelSettings turns on what pod networks need. A sandbox may forbid it;

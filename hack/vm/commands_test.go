@@ -394,7 +394,7 @@ func reboot(ts *script, m *machine, neg bool, args []string) error {
 	ctx, cancel := within()
 	defer cancel()
 	resets := m.vm.Control.Count("RESET")
-	if err := m.ask(ctx, "sudo reboot"); err != nil {
+	if err := m.ask(ctx, "sudo kedge reboot"); err != nil {
 		return err
 	}
 	if err := m.vm.Control.WaitEvent(ctx, "RESET", resets+1); err != nil {
@@ -409,7 +409,7 @@ func reboot(ts *script, m *machine, neg bool, args []string) error {
 func powerOff(ts *script, m *machine, neg bool, args []string) error {
 	ctx, cancel := within()
 	defer cancel()
-	if err := m.ask(ctx, "sudo poweroff"); err != nil {
+	if err := m.ask(ctx, "sudo kedge poweroff"); err != nil {
 		return err
 	}
 	return m.off(ctx)

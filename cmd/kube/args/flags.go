@@ -72,10 +72,10 @@ var flags = []flag{
 	{name: "data-dir", help: "where state lives", set: text(func(c *Config) *string { return &c.DataDir })},
 	{name: "token", help: "secret that joins nodes to the cluster", set: text(func(c *Config) *string { return &c.Token })},
 	{name: "server", role: Agent, help: "URL of the server to join", set: text(func(c *Config) *string { return &c.ServerURL })},
-	{name: "cluster-cidr", role: Server, help: "network of the pods", set: text(func(c *Config) *string { return &c.ClusterCIDR })},
-	{name: "service-cidr", role: Server, help: "network of the Services", set: text(func(c *Config) *string { return &c.ServiceCIDR })},
-	{name: "cluster-dns", role: Server, help: "address of the cluster's DNS", set: text(func(c *Config) *string { return &c.ClusterDNS })},
-	{name: "cluster-domain", role: Server, help: "domain of the cluster", set: text(func(c *Config) *string { return &c.ClusterDomain })},
+	{name: "cluster-cidr", help: "network of the pods, the same on every node", set: text(func(c *Config) *string { return &c.ClusterCIDR })},
+	{name: "service-cidr", help: "network of the Services, the same on every node", set: text(func(c *Config) *string { return &c.ServiceCIDR })},
+	{name: "cluster-dns", help: "address of the cluster's DNS, the same on every node", set: text(func(c *Config) *string { return &c.ClusterDNS })},
+	{name: "cluster-domain", help: "domain of the cluster, the same on every node", set: text(func(c *Config) *string { return &c.ClusterDomain })},
 	{name: "bind-address", role: Server, help: "address the API listens on", set: text(func(c *Config) *string { return &c.BindAddress })},
 	{name: "https-listen-port", role: Server, help: "port the API listens on", set: number(func(c *Config) *int { return &c.HTTPSListenPort })},
 	{name: "advertise-address", role: Server, help: "address other nodes use for the API", set: text(func(c *Config) *string { return &c.AdvertiseIP })},
@@ -88,7 +88,7 @@ var flags = []flag{
 	{name: "disable-scheduler", role: Server, bool: true, help: "no scheduler", set: truth(func(c *Config) *bool { return &c.DisableScheduler })},
 	{name: "disable-controller-manager", role: Server, bool: true, help: "no controller-manager", set: truth(func(c *Config) *bool { return &c.DisableControllerManager })},
 	{name: "disable-kube-proxy", role: Server, bool: true, help: "no kube-proxy", set: truth(func(c *Config) *bool { return &c.DisableKubeProxy })},
-	{name: "flannel-backend", role: Server, help: "vxlan, host-gw or none", set: text(func(c *Config) *string { return &c.FlannelBackend })},
+	{name: "flannel-backend", help: "vxlan, host-gw or none, the same on every node", set: text(func(c *Config) *string { return &c.FlannelBackend })},
 	{name: "flannel-iface", help: "interface that carries the pods' traffic", set: text(func(c *Config) *string { return &c.FlannelIface })},
 	{name: "node-name", help: "name of this node", set: text(func(c *Config) *string { return &c.NodeName })},
 	{name: "node-ip", help: "address of this node", set: text(func(c *Config) *string { return &c.NodeIP })},
@@ -220,7 +220,7 @@ func (c *Config) forget(name string) {
 
 // file reads one YAML file whose keys are flag names; "key+" adds to a list.
 func (c *Config) file(f File) error {
-	var doc map[string]any
+	var doc map[string]yaml.Node // its scalars keep the text that the user wrote
 	if err := yaml.Unmarshal(f.Data, &doc); err != nil {
 		return err
 	}
@@ -229,16 +229,20 @@ func (c *Config) file(f File) error {
 		if !adds {
 			c.forget(name)
 		}
-		items, many := doc[key].([]any)
-		if !many {
-			items = []any{doc[key]}
+		value := doc[key]
+		items := []*yaml.Node{&value}
+		if value.Kind == yaml.SequenceNode {
+			items = value.Content
 		}
 		for _, item := range items {
-			if item == nil {
+			if item.Tag == "!!null" {
 				continue
 			}
-			if err := c.apply(name, fmt.Sprint(item)); err != nil {
-				return err
+			if item.Kind != yaml.ScalarNode {
+				return fmt.Errorf("line %d: %s: expected a text or a list of texts", item.Line, name)
+			}
+			if err := c.apply(name, item.Value); err != nil {
+				return fmt.Errorf("line %d: %w", item.Line, err)
 			}
 		}
 	}

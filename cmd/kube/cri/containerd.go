@@ -14,6 +14,10 @@ import (
 
 // Prepare writes containerd's configuration and folders.
 func Prepare(c args.Config) error {
+	// What the user took out of registries.yaml must not stay.
+	if err := os.RemoveAll(RegistriesDir(c)); err != nil {
+		return err
+	}
 	for _, dir := range []string{args.ContainerdDir, filepath.Join(c.AgentDir(), "containerd"), CNIDir(c), RegistriesDir(c)} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return err

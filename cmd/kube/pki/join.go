@@ -30,6 +30,9 @@ func (c *Cluster) Publish(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("bind administrator: %w", err)
 	}
+	if err := c.dropOldTokens(ctx, client); err != nil {
+		return fmt.Errorf("remove old join token: %w", err)
+	}
 	if err := node.UpdateOrCreateTokens(client, false, c.kubeadm.BootstrapTokens); err != nil {
 		return fmt.Errorf("store join token: %w", err)
 	}
@@ -53,6 +56,26 @@ func (c *Cluster) Publish(ctx context.Context) error {
 		return fmt.Errorf("publish cluster-info: %w", err)
 	}
 	return clusterinfo.CreateClusterInfoRBACRules(client)
+}
+
+// dropOldTokens removes the join tokens that this server made of other secrets
+// than today's.
+func (c *Cluster) dropOldTokens(ctx context.Context, client clientset.Interface) error {
+	secrets := client.CoreV1().Secrets(metav1.NamespaceSystem)
+	list, err := secrets.List(ctx, metav1.ListOptions{FieldSelector: "type=bootstrap.kubernetes.io/token"})
+	if err != nil {
+		return err
+	}
+	ours := c.kubeadm.BootstrapTokens[0]
+	for _, s := range list.Items {
+		if string(s.Data["description"]) != ours.Description || string(s.Data["token-id"]) == ours.Token.ID {
+			continue
+		}
+		if err := secrets.Delete(ctx, s.Name, metav1.DeleteOptions{}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // MarkNode gives this server's own node the role label that a node may not give

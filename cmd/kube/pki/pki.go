@@ -9,6 +9,7 @@
 package pki
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/kedgeos/kedge/cmd/kube/args"
@@ -104,7 +106,7 @@ func names(c args.Config) []string {
 // Ensure makes every file that is missing or must be renewed. It returns the
 // names of what was made.
 func (c *Cluster) Ensure(now time.Time) (made []string, err error) {
-	if err := os.MkdirAll(filepath.Join(c.config.ServerDir(), "cred"), 0o700); err != nil {
+	if err := c.startOver(); err != nil {
 		return nil, err
 	}
 	made, err = c.dropStale(now)
@@ -121,7 +123,36 @@ func (c *Cluster) Ensure(now time.Time) (made []string, err error) {
 	if err := certs.CreateServiceAccountKeyAndPublicKeyFiles(c.config.TLSDir(), c.kubeadm.EncryptionAlgorithmType()); err != nil {
 		return made, fmt.Errorf("make service account keys: %w", err)
 	}
-	return made, c.kubeconfigs()
+	if err := c.kubeconfigs(); err != nil {
+		return made, err
+	}
+	if exists(c.complete()) {
+		return made, nil
+	}
+	syscall.Sync() // kubeadm's phases do not
+	return made, writeFile(c.complete(), []byte("every key and certificate was written\n"), 0o600)
+}
+
+// complete marks a PKI that was wholly written once.
+func (c *Cluster) complete() string { return c.file("complete") }
+
+// startOver removes what a first start left that was cut off: nobody can have
+// used it.
+func (c *Cluster) startOver() error {
+	cred := filepath.Join(c.config.ServerDir(), "cred")
+	if !exists(c.complete()) {
+		for _, dir := range []string{c.config.TLSDir(), cred} {
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+		}
+	}
+	for _, dir := range []string{c.config.TLSDir(), cred} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // leaves are the certificates that are signed by our CAs; CAs themselves live
@@ -148,7 +179,8 @@ func (c *Cluster) dropStale(now time.Time) (dropped []string, err error) {
 			want = append(c.names(), c.config.AdvertiseIP)
 		}
 		if exists(crt) || exists(key) {
-			if b, _ := os.ReadFile(crt); stale(b, now, want) || empty(key) {
+			b, _ := os.ReadFile(crt)
+			if _, err := tls.LoadX509KeyPair(crt, key); err != nil || stale(b, now, want) {
 				drop(crt, key)
 			}
 		}
@@ -159,19 +191,12 @@ func (c *Cluster) dropStale(now time.Time) (dropped []string, err error) {
 			drop(file)
 		}
 	}
-	for _, name := range []string{"sa.key", "sa.pub", "ca.key", "ca.crt", "front-proxy-ca.key", "front-proxy-ca.crt"} {
-		if exists(c.file(name)) && empty(c.file(name)) { // cut short by a power failure at the first start
-			drop(c.file(name))
-		}
-	}
 	return dropped, err
 }
 
 func (c *Cluster) file(name string) string { return filepath.Join(c.config.TLSDir(), name) }
 
 func exists(file string) bool { _, err := os.Stat(file); return err == nil }
-
-func empty(file string) bool { st, err := os.Stat(file); return err != nil || st.Size() == 0 }
 
 // stale says whether the certificate in PEM is unreadable, outside its time or
 // near its end, or does not name all of want.

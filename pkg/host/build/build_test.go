@@ -39,7 +39,6 @@ overlays: [overlay]
 folders: [/proc, /sys]
 links: {/etc/mtab: /proc/mounts}
 modes: {/etc/secret: "0600", /usr/bin/sample: "4755"}
-owners: {/etc/secret: "5:6"}
 prune: [usr/share/doc]
 outputs: [netboot, sbom]
 `

@@ -179,9 +179,9 @@ func fillIn(text string, values map[string]string) ([]byte, error) {
 }
 
 // efiImage makes the FAT file system from which UEFI firmware starts GRUB. Its
-// size is what the loader needs, rounded up to whole MiB.
+// size is what the loader needs and a little more, in whole 64 KiB.
 func (b *builder) efiImage(ctx context.Context, efi, to string) error {
-	size := int64(1 << 20)
+	size := int64(64 << 10)
 	err := filepath.WalkDir(efi, func(p string, d os.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -198,7 +198,7 @@ func (b *builder) efiImage(ctx context.Context, efi, to string) error {
 	if err != nil {
 		return err
 	}
-	size = (size + 1<<20 - 1) >> 20 << 20
+	size = (size + 64<<10 - 1) >> 16 << 16
 	if err := os.WriteFile(to, nil, 0o644); err != nil {
 		return err
 	}
@@ -208,7 +208,7 @@ func (b *builder) efiImage(ctx context.Context, efi, to string) error {
 	env := []string{"TZ=UTC", "MTOOLSRC=" + os.DevNull, "MTOOLS_SKIP_CHECK=1", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", b.lock.Date.Unix())}
 	sectors := fmt.Sprint(size / 512)
 	for _, t := range []process.Tool{
-		{Path: "mformat", Args: []string{"-i", to, "-N", "4b454447", "-v", "KEDGE", "-T", sectors, "-h", "16", "-s", "32", "::"}, Env: env},
+		{Path: "mformat", Args: []string{"-i", to, "-N", "4b454447", "-v", "KEDGE", "-T", sectors, "-h", "4", "-s", "32", "::"}, Env: env},
 		{Path: "mcopy", Args: []string{"-i", to, "-s", "-m", efi, "::"}, Env: env},
 	} {
 		if err := t.Run(ctx); err != nil {

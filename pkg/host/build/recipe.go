@@ -35,7 +35,6 @@ type Recipe struct {
 	Links    map[string]string   `yaml:"links"`    // symbolic links of the root
 	Applets  []Applets           `yaml:"applets"`  // names for multi-call programs, where nothing else has them
 	Modes    map[string]string   `yaml:"modes"`    // octal permission bits by path
-	Owners   map[string]string   `yaml:"owners"`   // uid:gid by path
 	Prune    []string            `yaml:"prune"`    // patterns of what packages bring and the root does without
 	Keep     []string            `yaml:"keep"`     // patterns that Prune does not touch
 	Images   []Image             `yaml:"images"`   // container images to preload
@@ -188,15 +187,8 @@ func (r *Recipe) checkPrograms() error {
 }
 
 func (r *Recipe) checkModes() error {
-	if _, err := r.modes(); err != nil {
-		return err
-	}
-	for path, owner := range r.Owners {
-		if _, _, err := parseOwner(owner); err != nil {
-			return fmt.Errorf("owners: %s: %w", path, err)
-		}
-	}
-	return nil
+	_, err := r.modes()
+	return err
 }
 
 // modes returns Modes by path without leading slash.
@@ -216,13 +208,6 @@ func (r *Recipe) modes() (map[string]fs.FileMode, error) {
 		modes[strings.TrimPrefix(path, "/")] = m
 	}
 	return modes, nil
-}
-
-func parseOwner(text string) (uid, gid int, err error) {
-	if n, err := fmt.Sscanf(text, "%d:%d", &uid, &gid); n != 2 || err != nil {
-		return 0, 0, fmt.Errorf("%q is not uid:gid", text)
-	}
-	return uid, gid, nil
 }
 
 // wants tells whether an output kind is to be made.

@@ -92,7 +92,6 @@ func TestRecipeRefuses(t *testing.T) {
 		{"netboot", "floppy", `outputs: "floppy" is none of iso, netboot, sbom`},
 		{"program: hello", "program: other", `there is no program "other"`},
 		{`"0600"`, `"rw"`, `modes: /etc/secret: "rw" is not an octal mode`},
-		{`"5:6"`, `"root"`, `owners: /etc/secret: "root" is not uid:gid`},
 		{"name: hello,", "name: ,", "programs: number 1"},
 		{"name: small", "name: small\nname: twice", "already defined"},
 		{"debian:", "\tdebian:", "line 2"},

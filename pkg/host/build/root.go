@@ -222,16 +222,6 @@ func (b *builder) setModes(t *rootfs.Tree) error {
 			return err
 		}
 	}
-	for name, owner := range b.recipe.Owners {
-		e, ok := t.Get(name)
-		if !ok {
-			return fmt.Errorf("owners: %s is not in the root", name)
-		}
-		e.UID, e.GID, _ = parseOwner(owner)
-		if err := t.Put(name, e); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 

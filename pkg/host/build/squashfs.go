@@ -19,7 +19,9 @@ var squashfsLevel = map[string][]string{
 }
 
 // buildSquashfs writes the root as a squashfs file and returns its path in the
-// cache. The tree goes in as a tar stream, so owners and modes need no rights.
+// cache. The tree goes in as a tar stream, so modes need no rights. Every file
+// belongs to root: only that way mksquashfs gives the root folder itself to root,
+// whoever runs the build.
 func (b *builder) buildSquashfs(ctx context.Context, t *rootfs.Tree) (string, error) {
 	step := b.step("build root.squashfs")
 	sum, err := t.Digest()
@@ -31,7 +33,7 @@ func (b *builder) buildSquashfs(ctx context.Context, t *rootfs.Tree) (string, er
 		return "", fmt.Errorf("build root.squashfs: %w", err)
 	}
 	options := squashfsLevel[b.Compression]
-	key := NewKey("squashfs 1").Add(sum, version, b.lock.Date.String()).Add(options...)
+	key := NewKey("squashfs 2").Add(sum, version, b.lock.Date.String()).Add(options...)
 	file, err := b.cache.make("root", key, func(temporary string) error {
 		return b.squash(ctx, t, options, temporary, step)
 	})
@@ -53,8 +55,7 @@ func (b *builder) squash(ctx context.Context, t *rootfs.Tree, options []string, 
 	r, w := io.Pipe()
 	counted := &counter{w: w, total: t.Size(), step: step}
 	go func() { w.CloseWithError(t.WriteTar(counted, b.lock.Date)) }()
-	args := append([]string{"-", file, "-tar", "-noappend", "-quiet", "-no-progress", "-exports",
-		"-root-uid", "0", "-root-gid", "0", "-root-mode", "0755"}, options...)
+	args := append([]string{"-", file, "-tar", "-noappend", "-quiet", "-no-progress", "-exports", "-all-root", "-root-mode", "0755"}, options...)
 	err := process.Tool{
 		Path: "mksquashfs", Args: args, Stdin: r,
 		Env: []string{fmt.Sprintf("SOURCE_DATE_EPOCH=%d", b.lock.Date.Unix())},

@@ -3,6 +3,7 @@ package qemu
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -106,6 +107,14 @@ func TestResetAndCut(t *testing.T) {
 	vm.Cut()
 	if _, _, err := vm.Console.WaitText(ctx, 0, regexp.MustCompile("bye")); err == nil {
 		t.Error("the guest had time to say good-bye")
+	}
+}
+
+func TestLaunchWithoutQEMU(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	_, err := Launch(t.Context(), Spec{Arch: "arm64", Accel: Software})
+	if !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), "Debian package qemu-system-arm") {
+		t.Errorf("Launch = %v, want the package named", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-crypt/crypt"
@@ -39,6 +40,32 @@ type Emergency struct {
 	Log      func() (string, error)
 	Shell    func(Terminal) error // "" when there is none
 	Wait     time.Duration        // without a key for so long, it restarts; 0 means patience
+
+	seen *presence // shared by the consoles of a machine; nil for one alone
+}
+
+// A presence notes when somebody was last there, at whichever console.
+type presence struct {
+	mu   sync.Mutex
+	last time.Time
+	busy int // shells that run
+}
+
+// touch notes that somebody is there.
+func (p *presence) touch(shells int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last, p.busy = time.Now(), p.busy+shells
+}
+
+// left returns how much of wait is left, all of it while a shell runs.
+func (p *presence) left(wait time.Duration) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.busy > 0 {
+		return wait
+	}
+	return wait - time.Since(p.last)
 }
 
 const menu = "\n[r] retry  [l] log  [s] shell  [b] restart > "
@@ -50,11 +77,17 @@ func (e Emergency) Talk(ctx context.Context, t Terminal) error {
 	if wait == 0 {
 		wait = patience
 	}
+	if e.seen == nil {
+		e.seen = &presence{}
+	}
 	wrong := 0
 	t.WriteString("\n" + e.Reason())
 	for {
 		t.WriteString(menu)
 		line, err := t.ReadLine(ctx, wait)
+		for errors.Is(err, os.ErrDeadlineExceeded) && e.seen.left(wait) > 0 {
+			line, err = t.ReadLine(ctx, e.seen.left(wait)) // somebody is at another console
+		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -65,6 +98,7 @@ func (e Emergency) Talk(ctx context.Context, t Terminal) error {
 		if err != nil {
 			return err
 		}
+		e.seen.touch(0)
 		switch strings.ToLower(strings.TrimSpace(line)) {
 		case "r":
 			e.Retry()
@@ -85,9 +119,11 @@ func (e Emergency) Talk(ctx context.Context, t Terminal) error {
 				continue
 			}
 			wrong = 0
+			e.seen.touch(1)
 			if err := e.Shell(t); err != nil {
 				fmt.Fprintf(asWriter{t}, "shell: %v\n", err)
 			}
+			e.seen.touch(-1)
 		default:
 			t.WriteString(e.Reason())
 		}
@@ -133,6 +169,7 @@ func pause(ctx context.Context, d time.Duration) {
 func (e Emergency) TalkAll(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	e.seen = &presence{}
 	names := console.Names()
 	ended := make(chan error, len(names))
 	for _, name := range names {

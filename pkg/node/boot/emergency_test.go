@@ -94,3 +94,19 @@ func TestEmergencyEnds(t *testing.T) {
 		t.Errorf("Talk = %v, want the cause", err)
 	}
 }
+
+// TestPresence: who is at one console keeps the others from giving up.
+func TestPresence(t *testing.T) {
+	p := &presence{}
+	if p.left(time.Hour) > 0 {
+		t.Error("nobody was there, yet time is left")
+	}
+	p.touch(1)
+	if got := p.left(time.Nanosecond); got != time.Nanosecond {
+		t.Errorf("while a shell runs, %v is left", got)
+	}
+	p.touch(-1)
+	if got := p.left(time.Hour); got <= 0 || got > time.Hour {
+		t.Errorf("after a key, %v is left of an hour", got)
+	}
+}

@@ -171,7 +171,7 @@ func (i *initrd) loadModules(ctx context.Context) {
 	go loadForEvents(events, i.modules)
 	go i.load(netbootModules)
 	go func() {
-		if err := i.modules.Coldplug(); err != nil {
+		if err := i.modules.Coldplug(kernel.Workers()); err != nil {
 			logrus.Warn(err)
 		}
 	}()
@@ -197,7 +197,7 @@ func loadForEvents(events <-chan kernel.Event, modules *kernel.Modules) {
 func loadForEvent(e kernel.Event, modules *kernel.Modules) error {
 	switch {
 	case e.Action == "overrun":
-		return modules.Coldplug()
+		return modules.Coldplug(1)
 	case e.Action == "add" && e.Values["MODALIAS"] != "":
 		return modules.LoadFor(e.Values["MODALIAS"])
 	}

@@ -93,7 +93,7 @@ type Journal struct {
 
 // OpenJournal goes on with the record at path, or begins it when there is none.
 func OpenJournal(path string) (*Journal, error) {
-	j := &Journal{path: path}
+	j := &Journal{path: path, record: Record{Stages: []Mark{}, Messages: []Event{}}}
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return j, nil

@@ -137,8 +137,8 @@ func (s *System) loadModules(ctx context.Context) {
 		s.note(err)
 	}
 	go loadForEvents(events, modules)
-	go func() {
-		if err := modules.Coldplug(); err != nil {
+	go func() { // one at a time: the services want the processor
+		if err := modules.Coldplug(1); err != nil {
 			logrus.Warn(err)
 		}
 	}()

@@ -105,8 +105,14 @@ func TestManager(t *testing.T) {
 	m := New(Options{ResolvConf: resolv, Changed: func(s State) { states <- s }, Log: log,
 		Select: func(l link.Link) bool { return strings.HasPrefix(l.Name, "eth") }})
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() { _ = m.Run(ctx) }()
+	ended := make(chan error)
+	go func() { ended <- m.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
 
 	s := await(t, states, "offline", func(s State) bool { return s.Node.IsValid() })
 	if s.Node.String() != "198.18.0.1" || s.Online || s.Addressed() {

@@ -198,7 +198,7 @@ func (m *Manager) conclude(chosen []link.Link) error {
 
 // same tells that nothing an observer cares for has changed.
 func same(a, b State) bool {
-	return a.Node == b.Node && a.Online == b.Online && a.Hostname == b.Hostname && slices.Equal(a.NTP, b.NTP) &&
+	return a.Node == b.Node && len(a.Leases) == len(b.Leases) && a.Online == b.Online && a.Hostname == b.Hostname && slices.Equal(a.NTP, b.NTP) &&
 		slices.EqualFunc(a.Links, b.Links, func(x, y link.Link) bool {
 			return x.Name == y.Name && x.Carrier == y.Carrier && slices.Equal(x.Addresses, y.Addresses)
 		})

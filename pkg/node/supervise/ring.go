@@ -17,6 +17,7 @@ type Ring struct {
 	file *os.File
 	size int64
 	max  int64
+	done bool
 }
 
 // OpenRing goes on with the log at path.
@@ -31,7 +32,7 @@ func (r *Ring) Write(b []byte) (int, error) {
 		r.file = nil
 		os.Rename(r.path, r.path+".1")
 	}
-	if r.file == nil {
+	if r.file == nil && !r.done {
 		r.open()
 	}
 	if r.file != nil {
@@ -52,10 +53,12 @@ func (r *Ring) open() {
 	r.file = f
 }
 
-// Close closes the file; a later Write opens it again.
+// Close ends the log: what is written later is dropped, so that the file system
+// below can be detached.
 func (r *Ring) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.done = true
 	if r.file != nil {
 		r.file.Close()
 		r.file = nil

@@ -139,7 +139,7 @@ func TestColdplug(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := m.coldplug(devices); err != nil {
+	if err := m.coldplug(devices, 2); err != nil {
 		t.Fatal(err)
 	}
 	got := slices.Sorted(slices.Values(log()))

@@ -76,7 +76,7 @@ func openModules(dir string, load func(string) error) (*Modules, error) {
 // passed over: it may be part of the kernel. All are tried; the error joins
 // those that did not load.
 func (m *Modules) Load(names ...string) error {
-	return parallel(names, func(name string) error {
+	return parallel(names, Workers(), func(name string) error {
 		var errs []error
 		for _, file := range m.modules.Order(name) {
 			if err := m.once(file); err != nil {
@@ -90,11 +90,12 @@ func (m *Modules) Load(names ...string) error {
 // LoadFor loads the modules that serve a device, given its alias.
 func (m *Modules) LoadFor(alias string) error { return m.Load(m.index.Match(alias)...) }
 
-// Coldplug loads the modules for all devices that are there now. More may
-// appear while it runs; it looks again until a look finds nothing new.
-func (m *Modules) Coldplug() error { return m.coldplug("/sys/devices") }
+// Coldplug loads the modules for all devices that are there now, for so many
+// of them at once. More may appear while it runs; it looks again until a look
+// finds nothing new.
+func (m *Modules) Coldplug(atOnce int) error { return m.coldplug("/sys/devices", atOnce) }
 
-func (m *Modules) coldplug(devices string) error {
+func (m *Modules) coldplug(devices string, atOnce int) error {
 	var errs []error
 	seen := map[string]bool{}
 	for {
@@ -105,13 +106,16 @@ func (m *Modules) coldplug(devices string) error {
 		for _, a := range fresh {
 			seen[a] = true
 		}
-		errs = append(errs, parallel(fresh, m.LoadFor))
+		errs = append(errs, parallel(fresh, atOnce, m.LoadFor))
 	}
 }
 
-// parallel calls do for each name, a few at once: a driver's start waits for
-// its hardware more than it computes.
-func parallel(names []string, do func(string) error) error {
+// Workers is how many modules are best loaded at once by one who waits for
+// them: the start of a driver waits for its hardware more than it computes.
+func Workers() int { return max(2, runtime.NumCPU()) }
+
+// parallel calls do for each name, several at once.
+func parallel(names []string, atOnce int, do func(string) error) error {
 	if len(names) == 1 {
 		return do(names[0])
 	}
@@ -119,7 +123,7 @@ func parallel(names []string, do func(string) error) error {
 	var mu sync.Mutex
 	var errs []error
 	var workers sync.WaitGroup
-	for range min(len(names), max(2, runtime.NumCPU())) {
+	for range min(len(names), atOnce) {
 		workers.Go(func() {
 			for name := range work {
 				if err := do(name); err != nil {

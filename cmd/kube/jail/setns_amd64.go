@@ -1,0 +1,3 @@
+package main
+
+const sysSetns = 308 // missing in package syscall
