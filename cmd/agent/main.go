@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/kedgeos/kedge/pkg/api/release"
@@ -19,10 +21,23 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	env := cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Args: append([]string{"kedge"}, os.Args[1:]...)}
+	env := cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Args: words(os.Args)}
 	code := cli.Main(ctx, env, commands()...)
 	stop()
 	os.Exit(code) // the only os.Exit of the program
+}
+
+// words is the command line as "kedge VERB …": by the names of old, such as
+// poweroff, the program is the verb of today, and their flags mean nothing.
+func words(args []string) []string {
+	verb := map[string]string{"reboot": "reboot", "poweroff": "poweroff", "halt": "poweroff", "shutdown": "poweroff"}[filepath.Base(args[0])]
+	if verb == "" {
+		return append([]string{"kedge"}, args[1:]...)
+	}
+	if slices.Contains(args[1:], "-r") || slices.Contains(args[1:], "--reboot") {
+		verb = "reboot"
+	}
+	return []string{"kedge", verb}
 }
 
 // sockets are where the commands ask; tests set the variables.

@@ -77,7 +77,7 @@ func TestParseErrors(t *testing.T) {
 		{Server, "", []string{"node-name"}, "expected a flag"},
 		{Server, "", []string{"--https-listen-port", "six"}, "six"},
 		{Server, "", []string{"--disable-agent=perhaps"}, "perhaps"},
-		{Server, "nodename: x", nil, "config.yaml: unknown flag --nodename (nearest: --node-name)"},
+		{Server, "nodename: x", nil, "config.yaml: line 1: unknown flag --nodename (nearest: --node-name)"},
 		{Server, "token: [", nil, "config.yaml"},
 	} {
 		s := Sources{Flags: tt.flags}

@@ -197,6 +197,9 @@ func TestEnsureMendsBrokenFiles(t *testing.T) {
 				if err := os.WriteFile(file, b[:min(keep, len(b)/2)], 0o600); err != nil {
 					t.Fatal(err)
 				}
+				if err := os.Remove(filepath.Join(c.TLSDir(), "complete")); err != nil {
+					t.Fatal(err)
+				}
 				ensure(t, c, time.Now())
 				ensure(t, c, time.Now().Add(360*24*time.Hour)) // needs the keys of the CAs
 				roots := x509.NewCertPool()
@@ -206,6 +209,23 @@ func TestEnsureMendsBrokenFiles(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A CA that breaks later is not made anew: every node trusts the old one.
+func TestEnsureKeepsItsHandsOffTheCA(t *testing.T) {
+	c := server(t)
+	ensure(t, c, time.Now())
+	file := filepath.Join(c.TLSDir(), "ca.crt")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cluster, err := Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cluster.Ensure(time.Now()); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("Ensure = %v, want an error that names %s", err, file)
 	}
 }
 

@@ -38,13 +38,13 @@ func EncodeEmbed(config []byte) ([]byte, error) {
 // DecodeEmbed returns the config in an embed area; an empty area yields none.
 // The error wraps ErrEmbedDamaged.
 func DecodeEmbed(area []byte) ([]byte, error) {
-	line, rest, ok := bytes.Cut(area[:min(len(area), 128)], []byte("\n"))
+	line, _, ok := bytes.Cut(area[:min(len(area), 128)], []byte("\n"))
 	var size int
 	var sum []byte
 	if n, err := fmt.Sscanf(string(line), embedMagic+" %d %x", &size, &sum); !ok || err != nil || n != 2 {
 		return nil, fmt.Errorf("%w: no %q header", ErrEmbedDamaged, embedMagic)
 	}
-	rest = area[len(line)+1:]
+	rest := area[len(line)+1:]
 	if size < 0 || size > len(rest) {
 		return nil, fmt.Errorf("%w: its header says %d bytes, %d are there", ErrEmbedDamaged, size, len(rest))
 	}

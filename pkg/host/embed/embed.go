@@ -29,7 +29,7 @@ func Set(image, name string, config []byte, force bool) (problems []string, err 
 	}
 	if !force {
 		if problems = validate(name, config); len(problems) > 0 {
-			return problems, fmt.Errorf("embed %s: %w: %d problems", name, ErrInvalid, len(problems))
+			return problems, fmt.Errorf("embed %s: %w (%d wrong)", name, ErrInvalid, len(problems))
 		}
 	}
 	return nil, write(image, area)

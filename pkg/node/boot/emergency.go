@@ -85,8 +85,12 @@ func (e Emergency) Talk(ctx context.Context, t Terminal) error {
 	for {
 		t.WriteString(menu)
 		line, err := t.ReadLine(ctx, wait)
-		for errors.Is(err, os.ErrDeadlineExceeded) && e.seen.left(wait) > 0 {
-			line, err = t.ReadLine(ctx, e.seen.left(wait)) // somebody is at another console
+		for errors.Is(err, os.ErrDeadlineExceeded) {
+			left := e.seen.left(wait)
+			if left <= 0 {
+				break
+			}
+			line, err = t.ReadLine(ctx, left) // somebody is at another console
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
