@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -93,6 +94,7 @@ func setup(env *testscript.Env) error {
 	}
 	env.T().Log("consoles:", l.logs)
 	env.Defer(l.close)
+	env.Defer(l.closeOnInterrupt())
 	env.Values[labKey{}] = l
 	return variables(env)
 }
@@ -146,6 +148,23 @@ func (l *lab) close() {
 	}
 	for _, c := range l.closers {
 		c()
+	}
+}
+
+// closeOnInterrupt takes the machines down with the test when somebody presses
+// Ctrl-C: they run in sessions of their own. It returns what ends the watch.
+func (l *lab) closeOnInterrupt() func() {
+	interrupt := make(chan os.Signal, 1)
+	signal.Notify(interrupt, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		if _, ok := <-interrupt; ok {
+			l.close()
+			os.Exit(130)
+		}
+	}()
+	return func() {
+		signal.Stop(interrupt)
+		close(interrupt)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -132,8 +133,12 @@ func (j *Jail) Remove() {
 	_ = commands("ip netns del " + j.Name)
 }
 
-// processes lists every process in the jail's cgroups.
+// processes lists every process in the jail's cgroups, each once.
 func (j *Jail) processes() (pids []int) {
+	defer func() {
+		slices.Sort(pids) // a process is in a cgroup of every hierarchy
+		pids = slices.Compact(pids)
+	}()
 	for _, root := range cgroups(j.Name) {
 		_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.Name() != "cgroup.procs" {

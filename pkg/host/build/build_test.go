@@ -30,7 +30,8 @@ type site struct {
 const smallRecipe = `name: small
 debian: {suite: trixie, components: [main]}
 kernel: {package: "linux-image-{arch}", modules: kernel/modules, initrd: kernel/initrd, strip: true}
-packages: {base: [sample]}
+packages: {base: [sample, part]}
+only: {part: [/usr/bin/part]}
 programs:
   - {name: hello, module: hello, destination: /usr/sbin/init, initrd: /init, links: {/usr/bin/hello: ../sbin/init}}
 images:
@@ -89,6 +90,7 @@ func newSite(t *testing.T) *site {
 	t.Cleanup(s.server.Close)
 	s.lock = Lock{Suite: "trixie", Arch: runtime.GOARCH, Date: time.Unix(1_700_000_000, 0).UTC(), Kernel: "linux-image-6.0-test"}
 	s.publish(t, "sample", map[string]string{"usr/bin/sample": "#!/bin/sh\n", "usr/share/doc/sample/copyright": "all wrongs reserved\n", "etc/sample/conf": "x\n"})
+	s.publish(t, "part", map[string]string{"usr/bin/part": "part\n", "usr/bin/rest": "rest\n"})
 	s.publish(t, "linux-image-6.0-test", s.kernelFiles(t))
 	return s
 }
@@ -266,7 +268,7 @@ func TestBuildRefuses(t *testing.T) {
 			}
 		}, ErrLock, "small." + runtime.GOARCH + ".lock"},
 		{"lock of another recipe", func(t *testing.T, s *site, _ *Options) {
-			writeFiles(t, s.dir, map[string]string{"images/small.yaml": strings.Replace(smallRecipe, "[sample]", "[sample, other]", 1)})
+			writeFiles(t, s.dir, map[string]string{"images/small.yaml": strings.Replace(smallRecipe, "[sample, part]", "[sample, part, other]", 1)})
 		}, ErrLock, "it has no other"},
 		{"no program", func(t *testing.T, s *site, _ *Options) {
 			if err := os.RemoveAll(filepath.Join(s.dir, "hello")); err != nil {
@@ -277,6 +279,12 @@ func TestBuildRefuses(t *testing.T) {
 			writeFiles(t, s.dir, map[string]string{"hello/main.go": "package main\n\nfunc main() { undefined() }\n"})
 		}, nil, "undefined: undefined"},
 		{"unknown architecture", func(_ *testing.T, _ *site, o *Options) { o.Arch = "riscv64" }, nil, `"riscv64" is none of amd64, arm64`},
+		{"package without the file", func(t *testing.T, s *site, _ *Options) {
+			writeFiles(t, s.dir, map[string]string{"images/small.yaml": strings.Replace(smallRecipe, "/usr/bin/part", "/usr/bin/gone", 1)})
+		}, nil, "only: package part has no /usr/bin/gone"},
+		{"program without the applet", func(t *testing.T, s *site, _ *Options) {
+			writeFiles(t, s.dir, map[string]string{"images/small.yaml": smallRecipe + "applets: [{program: /usr/bin/sample, names: [ls]}]\n"})
+		}, nil, "applets: /usr/bin/sample has no ls"},
 		{"unknown key", func(t *testing.T, s *site, _ *Options) {
 			writeFiles(t, s.dir, map[string]string{"images/small.yaml": smallRecipe + "pakages: {}\n"})
 		}, nil, "field pakages not found"},

@@ -26,6 +26,7 @@ type Recipe struct {
 	Name     string              `yaml:"name"` // first part of the names of what is built
 	Debian   Debian              `yaml:"debian"`
 	Packages map[string][]string `yaml:"packages"` // group → Debian packages for the root
+	Only     map[string][]string `yaml:"only"`     // package → paths: nothing else of it goes into the root
 	Tools    map[string][]string `yaml:"tools"`    // group → Debian packages that only the build needs
 	Kernel   Kernel              `yaml:"kernel"`
 	Firmware string              `yaml:"firmware"` // file that lists the firmware to keep; "" keeps none

@@ -88,7 +88,7 @@ func TestRecipeRefuses(t *testing.T) {
 	for _, c := range []struct{ old, new, want string }{
 		{"name: small", "name: Big!", `name: "Big!" is not a name`},
 		{"suite: trixie, ", "", "debian: suite and components are needed"},
-		{"[sample]", "['sam ple']", `packages: base: "sam ple" is not a package name`},
+		{"[sample, part]", "['sam ple']", `packages: base: "sam ple" is not a package name`},
 		{"netboot", "floppy", `outputs: "floppy" is none of iso, netboot, sbom`},
 		{"program: hello", "program: other", `there is no program "other"`},
 		{`"0600"`, `"rw"`, `modes: /etc/secret: "rw" is not an octal mode`},

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -53,11 +54,30 @@ func (b *builder) addPackages(t *rootfs.Tree) error {
 		if err != nil {
 			return err
 		}
-		if err := t.AddTar(file, name, nil); err != nil {
+		if err := t.AddTar(file, name, b.choose(name)); err != nil {
 			return err
+		}
+		for _, p := range b.recipe.Only[name] {
+			if e, ok := t.Get(p); !ok || e.Layer != name {
+				return fmt.Errorf("only: package %s has no %s", name, p)
+			}
 		}
 	}
 	return nil
+}
+
+// choose returns what decides which files of a package are taken, nil for all.
+func (b *builder) choose(name string) func(path string) string {
+	only, ok := b.recipe.Only[name]
+	if !ok {
+		return nil
+	}
+	return func(p string) string {
+		if slices.Contains(only, "/"+rootfs.Place(p)) {
+			return p
+		}
+		return ""
+	}
 }
 
 // addCertificates joins the certificates of ca-certificates into one file, as
@@ -186,12 +206,21 @@ func (b *builder) addLinks(t *rootfs.Tree) error {
 		}
 	}
 	for _, m := range b.recipe.Applets {
-		if _, ok := t.Get(m.Program); !ok {
+		e, ok := t.Get(m.Program)
+		if !ok {
 			return fmt.Errorf("applets: %s is not in the root", m.Program)
+		}
+		program, err := e.Content.Read()
+		if err != nil {
+			return err
 		}
 		for _, name := range m.Names {
 			if hasCommand(t, name) {
 				continue
+			}
+			// Every build of busybox has other applets; their names stand in it.
+			if !bytes.Contains(program, []byte("\x00"+name+"\x00")) {
+				return fmt.Errorf("applets: %s has no %s", m.Program, name)
 			}
 			if err := t.Symlink("usr/bin/"+name, path.Base(m.Program), "recipe"); err != nil {
 				return err

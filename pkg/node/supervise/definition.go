@@ -43,7 +43,7 @@ type Definition struct {
 	Terminal     string            `yaml:"terminal"`         // terminal, without /dev, it reads and writes; no log then
 	Each         string            `yaml:"each"`             // "console": one for each console, its name for {console} below
 	Shutdown     int               `yaml:"shutdown_order"`   // low ones are stopped first; 0 means 50
-	ShutdownHook []string          `yaml:"shutdown_command"` // run before anything is stopped when the machine goes down
+	ShutdownHook []string          `yaml:"shutdown_command"` // run after the service has stopped, when the machine goes down
 }
 
 // Restart says when a service that ended is started again.

@@ -292,6 +292,7 @@ func (s *service) shutdown() {
 	s.mu.Lock()
 	hook, ever := s.d.ShutdownHook, s.ever
 	s.mu.Unlock()
+	s.stop() // else it would start again what the command ends
 	if len(hook) > 0 && ever {
 		s.log.Info("shutdown command")
 		ctx, cancel := context.WithTimeout(context.Background(), hookTimeout)
@@ -300,7 +301,6 @@ func (s *service) shutdown() {
 			s.log.WithError(err).Warn("shutdown command")
 		}
 	}
-	s.stop()
 	if s.ring != nil {
 		s.ring.Close()
 	}

@@ -330,7 +330,7 @@ func TestShutdown(t *testing.T) {
 	up.Wait()
 	s.Shutdown()
 	b, _ := os.ReadFile(filepath.Join(dir, "order"))
-	if want := "hook-first\nfirst\nhook-late\nlate\n"; string(b) != want {
+	if want := "first\nhook-first\nlate\nhook-late\n"; string(b) != want {
 		t.Errorf("order:\n%swant:\n%s", b, want)
 	}
 	if err := s.Start("first"); !errors.Is(err, ErrClosed) {
