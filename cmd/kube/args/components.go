@@ -60,7 +60,8 @@ func (c Config) APIServer() []string {
 		"--service-account-issuer=https://kubernetes.default.svc." + c.ClusterDomain,
 		"--service-account-key-file=" + pki + "/sa.pub", "--service-account-signing-key-file=" + pki + "/sa.key",
 		"--service-cluster-ip-range=" + c.ServiceCIDR,
-		"--endpoint-reconciler-type=" + "lease",
+		// A lease would be written every ten seconds; one server needs none.
+		"--endpoint-reconciler-type=master-count", "--apiserver-count=1",
 	}, c.verbosity()...), c.APIServerArgs)
 }
 

@@ -106,7 +106,7 @@ func rest(ctx context.Context, w io.Writer, n *Node, idle time.Duration) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "%s %d B\n", part.figure, kib<<10)
+		fmt.Fprintf(w, "%s %d bytes\n", part.figure, kib<<10)
 	}
 	before, err := written(pids)
 	if err != nil {
@@ -125,9 +125,9 @@ func rest(ctx context.Context, w io.Writer, n *Node, idle time.Duration) error {
 	for _, part := range parts {
 		bytes := after[part.process] - before[part.process]
 		sum += bytes
-		fmt.Fprintf(w, "idle_disk_write_bytes_per_day.%s %.0f B\n", part.process, float64(bytes)*day)
+		fmt.Fprintf(w, "idle_disk_write_bytes_per_day.%s %.0f bytes\n", part.process, float64(bytes)*day)
 	}
-	fmt.Fprintf(w, "idle_disk_write_bytes_per_day %.0f B\n", float64(sum)*day)
+	fmt.Fprintf(w, "idle_disk_write_bytes_per_day %.0f bytes\n", float64(sum)*day)
 	return nil
 }
 

@@ -39,27 +39,32 @@ func run(name string, failed chan<- error, f func() error) {
 	go func() { failed <- fmt.Errorf("%s ended: %w", name, f()) }()
 }
 
-func apiServer(ctx context.Context, args []string, failed chan<- error) error {
+// apiServer returns a channel that is closed when the server has ended.
+func apiServer(ctx context.Context, args []string, failed chan<- error) (ended <-chan struct{}, err error) {
 	s := apioptions.NewServerRunOptions()
 	if err := parse(s.Flags(), args); err != nil {
-		return err
+		return nil, err
 	}
 	registry := s.GenericServerRunOptions.ComponentGlobalsRegistry
 	if err := registry.Set(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := logsapi.ValidateAndApply(s.Logs, registry.FeatureGateFor(basecompatibility.DefaultKubeComponent)); err != nil {
-		return err
+		return nil, err
 	}
 	complete, err := s.Complete(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := utilerrors.NewAggregate(complete.Validate()); err != nil {
-		return err
+		return nil, err
 	}
-	run("kube-apiserver", failed, func() error { return apiapp.Run(ctx, complete) })
-	return nil
+	done := make(chan struct{})
+	run("kube-apiserver", failed, func() error {
+		defer close(done)
+		return apiapp.Run(ctx, complete)
+	})
+	return done, nil
 }
 
 func controllerManager(ctx context.Context, args []string, failed chan<- error) error {

@@ -34,6 +34,9 @@ const renewEvery = 24 * time.Hour
 // started again to use them.
 var ErrRenewed = errors.New("certificates were renewed")
 
+// drain is how long the API server may take to answer what was asked of it.
+const drain = 5 * time.Second
+
 // gcPercent trades a little processor time for a third of the heap once the
 // start is over.
 const gcPercent = 50
@@ -59,13 +62,17 @@ func Prepare(c args.Config) (*pki.Cluster, error) {
 // Run serves until ctx ends or a component fails.
 func Run(ctx context.Context, c args.Config, cluster *pki.Cluster) error {
 	begin := time.Now()
-	stopped, err := datastore.Start(ctx, filepath.Join(c.ServerDir(), "db"), c.KineSocket())
+	// The datastore outlives the API server, which reads from it to its end.
+	storeContext, stopStore := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopStore()
+	stopped, err := datastore.Start(storeContext, filepath.Join(c.ServerDir(), "db"), c.KineSocket())
 	if err != nil {
 		return err
 	}
 	failed := make(chan error, 8)
 	go func() { failed <- fmt.Errorf("datastore ended: %w", <-stopped) }()
-	if err := apiServer(ctx, c.APIServer(), failed); err != nil {
+	ended, err := apiServer(ctx, c.APIServer(), failed)
+	if err != nil {
 		return fmt.Errorf("kube-apiserver: %w", err)
 	}
 	probe, err := newProbe(c)
@@ -81,8 +88,12 @@ func Run(ctx context.Context, c args.Config, cluster *pki.Cluster) error {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
-		return nil
 	}
+	select {
+	case <-ended:
+	case <-time.After(drain):
+	}
+	return nil
 }
 
 // follow starts what needs a serving API, in the order in which it can be used.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -36,6 +37,9 @@ func network(ctx context.Context, c args.Config) error {
 	}
 	// flannel learns from this who it is.
 	if err := os.Setenv("NODE_NAME", c.NodeName); err != nil {
+		return err
+	}
+	if err := firstCNI(c); err != nil {
 		return err
 	}
 	for {
@@ -89,7 +93,7 @@ func flannel(ctx context.Context, c args.Config, file string) error {
 	if err != nil {
 		return err
 	}
-	net, err := register(ctx, be, &wg, conf)
+	pods, err := register(ctx, be, &wg, conf)
 	if err != nil {
 		return err
 	}
@@ -98,15 +102,15 @@ func flannel(ctx context.Context, c args.Config, file string) error {
 		return err
 	}
 	none4, none6 := ip.IP4Net{}, ip.IP6Net{}
-	if err := rules.SetupAndEnsureMasqRules(ctx, conf.Network, none4, none4, none6, none6, none6, net.Lease(), ruleCheck, false); err != nil {
+	if err := rules.SetupAndEnsureMasqRules(ctx, conf.Network, none4, none4, none6, none6, none6, pods.Lease(), ruleCheck, false); err != nil {
 		return fmt.Errorf("set masquerading: %w", err)
 	}
 	rules.SetupAndEnsureForwardRules(ctx, conf.Network, none6, ruleCheck)
-	if err := writeCNI(c, net.Lease().Subnet.String(), net.MTU()); err != nil {
+	if err := writeCNI(c, pods.Lease().Subnet.String(), pods.MTU()); err != nil {
 		return err
 	}
-	wg.Go(func() { net.Run(ctx) })
-	if err := manager.CompleteLease(ctx, net.Lease(), &wg); err != nil {
+	wg.Go(func() { pods.Run(ctx) })
+	if err := manager.CompleteLease(ctx, pods.Lease(), &wg); err != nil {
 		return err
 	}
 	<-ctx.Done() // flannel works in the background
@@ -118,9 +122,9 @@ func flannel(ctx context.Context, c args.Config, file string) error {
 func register(ctx context.Context, be backend.Backend, wg *sync.WaitGroup, conf *subnet.Config) (backend.Network, error) {
 	deadline := time.Now().Add(5 * time.Minute)
 	for {
-		net, err := be.RegisterNetwork(ctx, wg, conf)
+		pods, err := be.RegisterNetwork(ctx, wg, conf)
 		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
-			return net, err
+			return pods, err
 		}
 		time.Sleep(250 * time.Millisecond)
 	}
@@ -151,4 +155,20 @@ func writeCNI(c args.Config, podCIDR string, mtu int) error {
 		return nil
 	}
 	return os.WriteFile(file, b, 0o644)
+}
+
+// firstCNI writes a network configuration before there is a lease: the kubelet
+// looks only every five seconds whether there is one, and the first node of a
+// cluster gets the first subnet. The lease then has the last word.
+func firstCNI(c args.Config) error {
+	old, err := filepath.Glob(filepath.Join(cri.CNIDir(c), "*.conflist"))
+	if err != nil || len(old) > 0 || c.Role != args.Server {
+		return err
+	}
+	_, network, err := net.ParseCIDR(c.ClusterCIDR)
+	if err != nil {
+		return err
+	}
+	const vxlanHeader = 50
+	return writeCNI(c, (&net.IPNet{IP: network.IP, Mask: net.CIDRMask(24, 32)}).String(), 1500-vxlanHeader)
 }
