@@ -96,13 +96,14 @@ func (t *Terminal) ReadPassword(ctx context.Context, prompt string, wait time.Du
 	if err := t.change(func(m *unix.Termios) { m.Lflag &^= unix.ECHO }); err != nil {
 		return "", err
 	}
-	defer t.Reset()
 	// What was typed ahead must not become part of it.
 	t.lines.Reset(t.File)
 	if _, err := t.WriteString(prompt); err != nil {
+		t.Reset()
 		return "", err
 	}
 	line, err := t.ReadLine(ctx, wait)
+	t.Reset() // before the new line, after which the next answer may be typed
 	t.WriteString("\n")
 	return line, err
 }
