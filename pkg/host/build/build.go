@@ -9,7 +9,6 @@
 package build
 
 import (
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -191,7 +190,7 @@ func (b *builder) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	vmlinuz, err := b.buildVmlinuz(k)
+	vmlinuz, err := b.buildVmlinuz(ctx, k)
 	if err != nil {
 		return Result{}, err
 	}
@@ -206,15 +205,18 @@ func (b *builder) run(ctx context.Context) (Result, error) {
 // buildVmlinuz returns the kernel as it lies in the image. Debian's kernel for
 // arm64 is not compressed; GRUB can read it compressed, and the image becomes
 // 25 MB smaller.
-func (b *builder) buildVmlinuz(k kernel) (string, error) {
+func (b *builder) buildVmlinuz(ctx context.Context, k kernel) (string, error) {
 	compress := b.arch == "arm64"
-	key := NewKey("vmlinuz 2").Add(k.digest, fmt.Sprint(compress))
+	key := NewKey("vmlinuz 3").Add(k.digest, fmt.Sprint(compress))
 	return b.cache.make("vmlinuz", key, func(temporary string) error {
-		return copyKernel(k.image, temporary, compress)
+		return copyKernel(ctx, k.image, temporary, compress)
 	})
 }
 
-func copyKernel(c rootfs.Content, file string, compress bool) error {
+// copyKernel writes the kernel, compressed where it does not unpack itself. GRUB
+// unpacks what the program gzip makes, but not what compress/gzip does ("failed
+// in building a Huffman code table").
+func copyKernel(ctx context.Context, c rootfs.Content, file string, compress bool) error {
 	r, err := c.Open()
 	if err != nil {
 		return err
@@ -231,14 +233,8 @@ func copyKernel(c rootfs.Content, file string, compress bool) error {
 		}
 		return f.Close()
 	}
-	z, err := gzip.NewWriterLevel(f, gzip.BestCompression)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(z, r); err != nil {
-		return err
-	}
-	return errors.Join(z.Close(), f.Close())
+	err = process.Tool{Path: "gzip", Args: []string{"-9", "-n", "-c"}, Stdin: r, Stdout: f}.Run(ctx)
+	return errors.Join(err, f.Close())
 }
 
 func (b *builder) manifest(k kernel, programs, files map[string]string) (release.Manifest, error) {

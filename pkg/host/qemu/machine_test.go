@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,8 +76,8 @@ func TestLaunch(t *testing.T) {
 	if err := vm.PowerOff(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if got := vm.Console.Tail(1); !slices.Equal(got, []string{"bye"}) {
-		t.Errorf("the guest was not told: last line %q", got)
+	if _, _, err := vm.Console.WaitText(ctx, 0, regexp.MustCompile("^bye$")); err != nil {
+		t.Errorf("the guest was not told: %v; last line %q", err, vm.Console.Tail(1))
 	}
 	if exists(vm.Dir) {
 		t.Errorf("%s was left behind", vm.Dir)
