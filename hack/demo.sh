@@ -2,6 +2,7 @@
 # the name of its Service, through the cluster's DNS.
 set -e
 sudo kubectl get nodes -o wide
+sudo kubectl wait --for=create serviceaccount/default --timeout=300s >/dev/null # a pod needs one
 sudo kubectl apply -f - <<'EOF'
 apiVersion: v1
 kind: ConfigMap
