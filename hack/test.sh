@@ -10,7 +10,8 @@ kube=(-trimpath -tags "no_btrfs no_zfs no_devmapper no_openssl grpcnotrace")
 json() { # json MODULE [go test flags] writes go test's events
 	local module=$1
 	shift
-	(cd "$module" && go test -json "$@") || failed=1
+	# What goes to standard error counts as an error in the summary; fetching is none.
+	(cd "$module" && go test -json "$@" 2> >(grep -v '^go: downloading' >&2)) || failed=1
 }
 
 unit() {
@@ -22,7 +23,10 @@ unit() {
 	# kube run natively, as root, in namespaces of its own.
 	KUBE_JAIL_PROGRAMS=$(mktemp -d)
 	export KUBE_JAIL_PROGRAMS
-	(cd cmd/kube && CGO_ENABLED=0 go run "${kube[@]}" ./jail build "$KUBE_JAIL_PROGRAMS") >&2 || failed=1
+	(cd cmd/kube && CGO_ENABLED=0 go run "${kube[@]}" ./jail build "$KUBE_JAIL_PROGRAMS" >"$KUBE_JAIL_PROGRAMS/log" 2>&1) || {
+		cat "$KUBE_JAIL_PROGRAMS/log" >&2
+		failed=1
+	}
 	CGO_ENABLED=0 json cmd/kube "${kube[@]}" -timeout 30m -p 1 ./...
 	rm -rf "$KUBE_JAIL_PROGRAMS"
 }
