@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
 	"os"
 	"os/signal"
 	"path/filepath"

@@ -5,7 +5,6 @@ package child
 import (
 	"context"
 	"fmt"
-
 	"os"
 	"os/exec"
 	"syscall"

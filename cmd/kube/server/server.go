@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
 	"net/http"
 	"os"
 	"path/filepath"
