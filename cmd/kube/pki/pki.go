@@ -130,7 +130,9 @@ func (c *Cluster) Ensure(now time.Time) (made []string, err error) {
 		return made, nil
 	}
 	syscall.Sync() // kubeadm's phases do not
-	return made, writeFile(c.complete(), []byte("every key and certificate was written\n"), 0o600)
+	err = writeFile(c.complete(), []byte("every key and certificate was written\n"), 0o600)
+	syscall.Sync() // the name of the mark, too, before anybody uses the keys
+	return made, err
 }
 
 // complete marks a PKI that was wholly written once.
