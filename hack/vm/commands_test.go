@@ -85,8 +85,7 @@ type bootFlags struct {
 	config         string
 	stick, state   string
 	tftp, bootfile string
-	cable          string
-	room           string
+	beside, room   string
 }
 
 func (b *bootFlags) set(fs *flag.FlagSet) {
@@ -103,7 +102,7 @@ func (b *bootFlags) set(fs *flag.FlagSet) {
 	fs.StringVar(&b.state, "state", "", "disk for state; direct boot in disk mode")
 	fs.StringVar(&b.tftp, "tftp", "", "folder of a network boot")
 	fs.StringVar(&b.bootfile, "bootfile", "", "file in it to boot")
-	fs.StringVar(&b.cable, "cable", "", "another machine, to whose network this one is plugged")
+	fs.StringVar(&b.beside, "beside", "", "another machine, whose network this one shares")
 	fs.StringVar(&b.room, "room", "", "room for another machine's SSH: its address in this network")
 }
 
@@ -148,31 +147,37 @@ func (b *bootFlags) complete(ts *script, l *lab) error {
 	return b.plug(ts, l)
 }
 
-// plug gives the machine its network: a NAT of its own, or the network of
-// another machine at the end of a cable.
+// plug gives the machine its network: a NAT of its own, or a place in the
+// network of another machine, by a switch between them. Room is made for the
+// second when the first is switched on, because its NAT forwards the ports.
 func (b *bootFlags) plug(ts *script, l *lab) error {
 	n := qemu.Network{User: b.network != "none", Isolated: b.network == "isolated", Bootfile: b.bootfile}
 	if b.tftp != "" {
 		n.TFTP = ts.MkAbs(b.tftp)
 	}
-	socket := ts.MkAbs("cable")
+	socket := ts.MkAbs("switch.sock")
 	switch {
 	case b.room != "":
 		port, err := freePort()
 		if err != nil {
 			return err
 		}
+		lan, err := qemu.NewSwitch(socket)
+		if err != nil {
+			return err
+		}
+		l.closers = append(l.closers, func() { lan.Close() })
 		ts.Setenv("ROOM", fmt.Sprint(port))
-		n.Listen, n.MAC = socket, "52:54:00:6b:65:01"
+		n.Switch, n.MAC = socket, "52:54:00:6b:65:01"
 		n.Forwards = []qemu.Forward{{Host: port, Port: 22, Guest: b.room}}
-	case b.cable != "":
-		if l.machines[b.cable] == nil {
-			return fmt.Errorf("there is no machine %q to plug into", b.cable)
+	case b.beside != "":
+		if l.machines[b.beside] == nil {
+			return fmt.Errorf("there is no machine %q to stand beside", b.beside)
 		}
 		if _, err := fmt.Sscan(ts.Getenv("ROOM"), &b.spec.SSHPort); err != nil {
-			return fmt.Errorf("machine %q has no room: %w", b.cable, err)
+			return fmt.Errorf("machine %q has no room: %w", b.beside, err)
 		}
-		n = qemu.Network{Connect: socket, MAC: "52:54:00:6b:65:02"}
+		n = qemu.Network{Switch: socket, MAC: "52:54:00:6b:65:02"}
 	}
 	b.spec.Network = n
 	return nil

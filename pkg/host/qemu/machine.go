@@ -288,9 +288,6 @@ func (vm *VM) Done() <-chan struct{} { return vm.process.Done() }
 // Pid returns the process id of QEMU.
 func (vm *VM) Pid() int { return vm.process.Pid() }
 
-// SocketPath returns where a cable of this machine may stand.
-func (vm *VM) SocketPath() string { return vm.path("cable.sock") }
-
 // PressPower presses the power button.
 func (vm *VM) PressPower(ctx context.Context) error {
 	_, err := vm.Control.Command(ctx, "system_powerdown", nil)

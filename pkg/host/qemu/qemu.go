@@ -60,12 +60,11 @@ type Network struct {
 	Forwards []Forward
 	TFTP     string // with User: folder served by TFTP
 	Bootfile string // with User: file in it that DHCP names to the boot ROM
-	Listen   string // Unix socket of a cable to another machine
-	Connect  string // the same socket, at the other end
+	Switch   string // Unix socket of a Switch: the card is plugged in there, and so is the NAT
 	MAC      string // "" means QEMU's default
 }
 
-func (n Network) card() bool { return n.User || n.Listen != "" || n.Connect != "" }
+func (n Network) card() bool { return n.User || n.Switch != "" }
 
 // A FwCfg hands a file of the host to the guest by name.
 type FwCfg struct{ Name, File string }
@@ -268,30 +267,25 @@ func (o Options) device(bus Bus) string {
 	return "virtio-blk-pci"
 }
 
-// network plugs the card into the NAT, into the cable, or through a hub into both.
+// network plugs the card into the NAT or into the switch. With both, the NAT
+// has a plug of its own in the switch: another machine's packets pass it by.
 func (o Options) network(a *arguments) {
 	n := o.Network
 	if !n.card() {
 		a.add("-nic", "none")
 		return
 	}
-	cable := n.Listen != "" || n.Connect != ""
 	card := "nat"
-	if cable {
-		card = "cable"
-		path, server := n.Connect, "off"
-		if n.Listen != "" {
-			path, server = n.Listen, "on"
-		}
-		a.add("-netdev", fmt.Sprintf("stream,id=cable,server=%s,addr.type=unix,addr.path=%s", server, escape(path)))
-	}
 	if n.User {
 		a.add("-netdev", n.nat())
 	}
-	if n.User && cable {
-		card = "hub"
-		a.add("-netdev", "hubport,id=hub-nat,hubid=0,netdev=nat", "-netdev", "hubport,id=hub-cable,hubid=0,netdev=cable")
-		a.add("-netdev", "hubport,id=hub,hubid=0")
+	if n.Switch != "" {
+		card = "lan"
+		a.add("-netdev", n.plug("lan"))
+	}
+	if n.User && n.Switch != "" {
+		a.add("-netdev", n.plug("uplink"))
+		a.add("-netdev", "hubport,id=hub-nat,hubid=0,netdev=nat", "-netdev", "hubport,id=hub-uplink,hubid=0,netdev=uplink")
 	}
 	device := "virtio-net-pci,netdev=" + card
 	if n.MAC != "" {
@@ -303,6 +297,10 @@ func (o Options) network(a *arguments) {
 		device += ",romfile=" // no boot ROM: no wait for a network boot
 	}
 	a.add("-device", device)
+}
+
+func (n Network) plug(id string) string {
+	return fmt.Sprintf("stream,id=%s,server=off,addr.type=unix,addr.path=%s", id, escape(n.Switch))
 }
 
 func (n Network) nat() string {

@@ -23,9 +23,9 @@ func TestArgs(t *testing.T) {
 			Network: Network{User: true, TFTP: "/srv", Bootfile: "boot.ipxe"}},
 		"arm64-uefi-cdrom": {Arch: "arm64", Accel: Software, Code: "code.fd", Vars: "vars.fd",
 			Drives: []Drive{{File: "a.iso", Bus: CDROM, Boot: true}}},
-		"cable-and-nat": {Arch: "amd64", Accel: Software,
-			Network: Network{User: true, Listen: "/r/cable.sock", MAC: "52:54:00:00:00:01", Forwards: []Forward{{Host: 1, Port: 22, Guest: "10.0.2.16"}}}},
-		"cable-only": {Arch: "amd64", Accel: Software, Network: Network{Connect: "/r/cable.sock"}},
+		"switch-and-nat": {Arch: "amd64", Accel: Software,
+			Network: Network{User: true, Switch: "/r/switch.sock", MAC: "52:54:00:00:00:01", Forwards: []Forward{{Host: 1, Port: 22, Guest: "10.0.2.16"}}}},
+		"switch-only": {Arch: "amd64", Accel: Software, Network: Network{Switch: "/r/switch.sock"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args, err := o.Args()
