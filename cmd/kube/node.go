@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,9 @@ import (
 
 // childGrace is how long a part may take to end by itself.
 const childGrace = 10 * time.Second
+
+// insistPause is how long a step of the start that failed rests.
+const insistPause = 3 * time.Second
 
 // load reads every source of settings and fills in what this machine says.
 func load(role args.Role, flags []string) (args.Config, error) {
@@ -117,17 +121,23 @@ func runAgent(ctx context.Context, flags []string) error {
 		return err
 	}
 	// A node that has its certificate can work while the server is away.
-	for ctx.Err() == nil && !pki.Joined(c, time.Now()) {
-		err := pki.Join(c, 10*time.Second)
-		if err == nil {
-			break
+	insist(ctx, "join", func() error {
+		if pki.Joined(c, time.Now()) {
+			return nil
 		}
-		say.Printf("%v; trying again", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(3 * time.Second):
+		return pki.Join(c, 10*time.Second)
+	})
+	insist(ctx, "learn the cluster's settings", func() error {
+		settings, err := pki.Settings(ctx, c)
+		if err != nil {
+			return err
 		}
-	}
+		changed, err := c.Learn(settings)
+		if len(changed) > 0 {
+			say.Printf("settings of %s: %s", c.ServerURL, strings.Join(changed, " "))
+		}
+		return err
+	})
 	runNode(ctx, c)
 	return nil
 }
@@ -166,7 +176,7 @@ func insist(ctx context.Context, what string, f func() error) {
 		say.Printf("%s: %v; trying again", what, err)
 		select {
 		case <-ctx.Done():
-		case <-time.After(10 * time.Second):
+		case <-time.After(insistPause):
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -122,6 +123,47 @@ func (c *Config) Defaults(hostname string, address net.IP) {
 	if c.HTTPSListenPort == 0 {
 		c.HTTPSListenPort = 6443
 	}
+}
+
+// shared are the settings that every node of a cluster must have alike, by the
+// name of their flag.
+var shared = []struct {
+	name string
+	get  func(Config) string
+}{
+	{"cluster-cidr", func(c Config) string { return c.ClusterCIDR }},
+	{"service-cidr", func(c Config) string { return c.ServiceCIDR }},
+	{"cluster-dns", func(c Config) string { return c.ClusterDNS }},
+	{"cluster-domain", func(c Config) string { return c.ClusterDomain }},
+	{"flannel-backend", func(c Config) string { return c.FlannelBackend }},
+	{"disable-kube-proxy", func(c Config) string { return strconv.FormatBool(c.DisableKubeProxy) }},
+}
+
+// Shared returns what a server tells the nodes that join it.
+func (c Config) Shared() map[string]string {
+	out := map[string]string{}
+	for _, s := range shared {
+		out[s.name] = s.get(c)
+	}
+	return out
+}
+
+// Learn takes over what the server told; the server is right, because nodes
+// that differ cannot reach each other. It returns what it changed, as
+// "name=value". Names that this version does not know are left aside.
+func (c *Config) Learn(settings map[string]string) (changed []string, err error) {
+	for _, s := range shared {
+		value, told := settings[s.name]
+		if !told || value == s.get(*c) {
+			continue
+		}
+		i := slices.IndexFunc(flags, func(f flag) bool { return f.name == s.name })
+		if err := flags[i].set(c, value); err != nil {
+			return changed, fmt.Errorf("the server's %s: %w", s.name, err)
+		}
+		changed = append(changed, s.name+"="+value)
+	}
+	return changed, c.Check()
 }
 
 // dnsAddress is the tenth address of the service network, the custom of

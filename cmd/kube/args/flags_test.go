@@ -2,6 +2,7 @@ package args
 
 import (
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -185,6 +186,30 @@ func TestCheck(t *testing.T) {
 		tt.change(&c)
 		if err := c.Check(); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: Check = %v, want an error with %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+func TestLearn(t *testing.T) {
+	server := Config{Role: Server, ClusterCIDR: "10.52.0.0/16", ServiceCIDR: "10.53.0.0/16", ClusterDomain: "site.internal", DisableKubeProxy: true}
+	server.Defaults("one", net.IPv4(192, 0, 2, 1))
+	settings := server.Shared()
+	settings["of-a-later-version"] = "x"
+	agent := Config{Role: Agent, ServerURL: "https://192.0.2.1:6443", Token: "x", ClusterDomain: "typo.internal"}
+	agent.Defaults("two", net.IPv4(192, 0, 2, 2))
+	changed, err := agent.Learn(settings)
+	if err != nil || len(changed) != 5 || !slices.Contains(changed, "cluster-dns=10.53.0.10") {
+		t.Errorf("Learn = %q, %v; want five changes", changed, err)
+	}
+	if !reflect.DeepEqual(agent.Shared(), server.Shared()) {
+		t.Errorf("after Learn the agent has %v, the server %v", agent.Shared(), server.Shared())
+	}
+	if changed, err := agent.Learn(settings); err != nil || len(changed) > 0 {
+		t.Errorf("the second Learn = %q, %v", changed, err)
+	}
+	for name, value := range map[string]string{"cluster-cidr": "10.0.0.0/99", "flannel-backend": "cable", "disable-kube-proxy": "perhaps"} {
+		if _, err := agent.Learn(map[string]string{name: value}); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("Learn(%s=%s) = %v", name, value, err)
 		}
 	}
 }

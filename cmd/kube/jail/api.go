@@ -121,7 +121,7 @@ func (a *API) do(ctx context.Context, method, path string, body string, out any)
 // object is what we need of nodes and pods.
 type object struct {
 	Metadata struct{ Name, UID, Namespace string }
-	Spec     struct{ NodeName string }
+	Spec     struct{ NodeName, ClusterIP string }
 	Status   struct {
 		PodIP      string
 		Phase      string

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -188,8 +189,8 @@ func ready(ctx context.Context, api *API, path string) error {
 
 var errAnswer = errors.New("wrong answer")
 
-// answers looks the API's Service up in the cluster's DNS, through the DNS
-// server's own Service, from inside a pod (namespace/name) of the node.
+// answers looks the API's Service up in the cluster's DNS, through the server
+// that the pod (namespace/name) was told, from inside it.
 func answers(ctx context.Context, n *Node, api *API, pod string) error {
 	namespace, name, _ := strings.Cut(pod, "/")
 	o, err := api.get(ctx, "/api/v1/namespaces/"+namespace+"/pods/"+name)
@@ -200,12 +201,22 @@ func answers(ctx context.Context, n *Node, api *API, pod string) error {
 	if err != nil {
 		return err
 	}
-	ip, err := lookup(ctx, fmt.Sprintf("/proc/%d/ns/net", pid), "10.43.0.10:53", "kubernetes.default.svc.cluster.local")
+	resolv, err := os.ReadFile(fmt.Sprintf("/proc/%d/root/etc/resolv.conf", pid))
 	if err != nil {
 		return err
 	}
-	if ip.String() != "10.43.0.1" {
-		return fmt.Errorf("%w: kubernetes is %v", errAnswer, ip)
+	_, rest, _ := strings.Cut(string(resolv), "nameserver ")
+	server, _, _ := strings.Cut(rest, "\n")
+	ip, err := lookup(ctx, fmt.Sprintf("/proc/%d/ns/net", pid), net.JoinHostPort(server, "53"), "kubernetes.default.svc.cluster.local")
+	if err != nil {
+		return err
+	}
+	service, err := api.get(ctx, "/api/v1/namespaces/default/services/kubernetes")
+	if err != nil {
+		return err
+	}
+	if ip.String() != service.Spec.ClusterIP {
+		return fmt.Errorf("%w: kubernetes is %v, its Service has %s", errAnswer, ip, service.Spec.ClusterIP)
 	}
 	return nil
 }

@@ -110,10 +110,26 @@ func (s story) gone(api *API, path string) error {
 	return err
 }
 
+// serverConfig has other networks than the default: what joins must learn them.
+const serverConfig = "cluster-cidr: 10.52.0.0/16\nservice-cidr: 10.53.0.0/16\n"
+
+// config writes the node's /etc/rancher/k3s/config.yaml.
+func (s story) config(n *Node, text string) {
+	s.Helper()
+	file := filepath.Join(n.Dir, "etc", "k3s", "config.yaml")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		s.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		s.Fatal(err)
+	}
+}
+
 func TestServer(t *testing.T) {
 	p := programsFor(t)
 	s := begin(t)
 	n := s.node(1, p)
+	s.config(n, serverConfig)
 	if err := n.Start("server"); err != nil {
 		t.Fatal(err)
 	}
@@ -233,6 +249,9 @@ func (s story) joins(n, first *Node, api *API) {
 		s.Fatal(err)
 	}
 	s.until("the second node", func() error { return ready(s.ctx, api, "/api/v1/nodes/"+n.Host()) })
+	if log := n.Log(); !strings.Contains(log, "cluster-cidr=10.52.0.0/16") {
+		s.Errorf("the joining node does not say what it learnt:\n%s", tail(log, 20))
+	}
 	s.pod(api, "far", n.Host())
 	s.until("an answer of the DNS on the other node", func() error { return answers(s.ctx, n, api, "default/far") })
 }
@@ -257,10 +276,6 @@ func TestMistakes(t *testing.T) {
 	p := programsFor(t)
 	s := begin(t)
 	n := s.node(1, p)
-	file := filepath.Join(n.Dir, "etc", "k3s", "config.yaml")
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	for _, tt := range []struct {
 		name, file string
 		args       []string
@@ -273,9 +288,7 @@ func TestMistakes(t *testing.T) {
 		{"unknown command", "", []string{"serve"}, "serve"},
 		{"a file that is not there", "", []string{"server", "--config", "/absent.yaml"}, "/absent.yaml"},
 	} {
-		if err := os.WriteFile(file, []byte(tt.file), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		s.config(n, tt.file)
 		out, err := n.Output(tt.args...)
 		if err == nil || !strings.Contains(out, tt.want) {
 			t.Errorf("%s: %v, %q, want an error with %q", tt.name, err, out, tt.want)

@@ -40,6 +40,7 @@ func (c *Cluster) Publish(ctx context.Context) error {
 		node.AllowBootstrapTokensToGetNodes, node.AllowBootstrapTokensToPostCSRs, node.AutoApproveNodeBootstrapTokens,
 		node.AutoApproveNodeCertificateRotation, node.AllowAPIServerToAccessKubeletAPI,
 		func(client clientset.Interface) error { return allowNodes(ctx, client) },
+		func(client clientset.Interface) error { return publishSettings(ctx, client, c.config.Shared()) },
 	} {
 		if err := allow(client); err != nil {
 			return fmt.Errorf("grant rights of nodes: %w", err)
@@ -96,27 +97,31 @@ func (c *Cluster) MarkNode(ctx context.Context) error {
 
 // allowNodes lets every node's own identity serve its kube-proxy and flannel.
 func allowNodes(ctx context.Context, client clientset.Interface) error {
-	role := &rbacv1.ClusterRole{
-		ObjectMeta: metav1.ObjectMeta{Name: "kedge:node-network"},
-		Rules: []rbacv1.PolicyRule{
-			{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get", "list", "watch"}},
-			{APIGroups: []string{""}, Resources: []string{"services", "endpoints", "pods"}, Verbs: []string{"get", "list", "watch"}},
-			{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: []string{"list", "watch"}},
-			{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"servicecidrs"}, Verbs: []string{"list", "watch"}},
-			{APIGroups: []string{"", "events.k8s.io"}, Resources: []string{"events"}, Verbs: []string{"create", "patch", "update"}},
-		},
-	}
-	binding := &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "Group", Name: "system:nodes"}},
-	}
+	return grant(ctx, client, "kedge:node-network", []string{nodesGroup}, []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get", "list", "watch"}},
+		{APIGroups: []string{""}, Resources: []string{"services", "endpoints", "pods"}, Verbs: []string{"get", "list", "watch"}},
+		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: []string{"list", "watch"}},
+		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"servicecidrs"}, Verbs: []string{"list", "watch"}},
+		{APIGroups: []string{"", "events.k8s.io"}, Resources: []string{"events"}, Verbs: []string{"create", "patch", "update"}},
+	})
+}
+
+// grant gives groups the rights of rules, through a cluster role of this name.
+func grant(ctx context.Context, client clientset.Interface, name string, groups []string, rules []rbacv1.PolicyRule) error {
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
 	if _, err := client.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{}); apierrors.IsAlreadyExists(err) {
 		if _, err := client.RbacV1().ClusterRoles().Update(ctx, role, metav1.UpdateOptions{}); err != nil {
 			return err
 		}
 	} else if err != nil {
 		return err
+	}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+	}
+	for _, g := range groups {
+		binding.Subjects = append(binding.Subjects, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: "Group", Name: g})
 	}
 	_, err := client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
@@ -162,8 +167,11 @@ func Join(c args.Config, wait time.Duration) error {
 			return err
 		}
 	}
-	return write(conf, filepath.Join(c.AgentDir(), "bootstrap-kubelet.kubeconfig"), 0o600)
+	return write(conf, filepath.Join(c.AgentDir(), bootstrapKubeconfig), 0o600)
 }
+
+// bootstrapKubeconfig lets a joining kubelet ask for its own certificate.
+const bootstrapKubeconfig = "bootstrap-kubelet.kubeconfig"
 
 // Joined says whether an earlier start left a usable certificate of this node,
 // so that no server is needed to go on.
