@@ -247,7 +247,7 @@ func (o Options) drives(a *arguments) {
 			a.add("-device", "qemu-xhci")
 		}
 		device += ",id=" + id + "-dev,drive=" + id
-		if d.Boot {
+		if d.Boot && o.Kernel == "" { // a kernel given directly has place 0 itself
 			device += fmt.Sprintf(",bootindex=%d", boot)
 			boot++
 		}

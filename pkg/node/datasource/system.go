@@ -39,19 +39,26 @@ func read(path string) ([]byte, error) {
 // Glob implements Machine.
 func (System) Glob(pattern string) ([]string, error) { return filepath.Glob(pattern) }
 
-// settle is how long a stick that is already seen on the bus may take to show
-// its disk.
-const settle = 5 * time.Second
+// Times of waiting for sticks: at most settle, and until nothing was pending in
+// two looks, because a disk shows a moment before its partitions.
+const (
+	settle     = 15 * time.Second
+	settleLook = 250 * time.Millisecond
+)
 
-// Media implements Machine.
+// Media implements Machine. It waits for a stick that the kernel is about to
+// find; a machine without USB does not wait.
 func (System) Media(ctx context.Context, labels []string) ([]Medium, error) {
-	for end := time.Now().Add(settle); ; {
-		media, err := labelled(labels)
-		if err != nil || len(media) > 0 || !storageExpected() || time.Now().After(end) || ctx.Err() != nil {
-			return media, err
+	end, quiet := time.Now().Add(settle), true
+	for first := true; ctx.Err() == nil && time.Now().Before(end); first = false {
+		pending := block.USBPending() != ""
+		if !pending && (quiet || first) {
+			break
 		}
-		time.Sleep(200 * time.Millisecond)
+		quiet = !pending
+		time.Sleep(settleLook)
 	}
+	return labelled(labels)
 }
 
 func labelled(labels []string) ([]Medium, error) {
@@ -66,23 +73,6 @@ func labelled(labels []string) ([]Medium, error) {
 		}
 	}
 	return media, nil
-}
-
-// storageExpected reports whether a USB storage device is plugged in that has
-// no disk yet.
-func storageExpected() bool {
-	classes, _ := filepath.Glob("/sys/bus/usb/devices/*/bInterfaceClass")
-	for _, file := range classes {
-		class, err := os.ReadFile(file)
-		if err != nil || strings.TrimSpace(string(class)) != "08" {
-			continue
-		}
-		disks, _ := filepath.Glob(filepath.Join(filepath.Dir(file), "host*/target*/*/block/*"))
-		if len(disks) == 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // ReadMedium implements Machine. Names are found in any case, as FAT keeps
