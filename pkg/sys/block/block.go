@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/kedgeos/kedge/pkg/format/table"
 )
 
 // A Device is one block device, whole or partition.
@@ -21,7 +23,11 @@ type Device struct {
 	Size      int64  // bytes; 0 for a drive without a medium
 	Partition bool
 	Removable bool
-	Parent    string // of a partition: the whole disk
+	ReadOnly  bool
+	Parent    string // of a partition: the name of the whole disk
+	Number    int    // of a partition: its place in the partition table, from 1
+	PartName  string // of a partition: its name in the partition table
+	PartUUID  string // of a partition: its unique ID there, lower case; see ReadPartUUIDs
 }
 
 // made is the prefix of devices that the kernel makes up, not hardware.
@@ -60,13 +66,68 @@ func describe(dir string) (Device, error) {
 	d := Device{Name: name, Path: "/dev/" + strings.ReplaceAll(name, "!", "/"), Size: sectors * 512}
 	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
 		d.Partition = true
+		d.PartName = partitionLabel(dir)
+		number, _ := attribute(dir, "partition")
+		d.Number = int(number)
 		if real, err := filepath.EvalSymlinks(dir); err == nil {
 			d.Parent = filepath.Base(filepath.Dir(real))
 		}
 	}
 	removable, _ := attribute(dir, "removable")
 	d.Removable = removable == 1
+	readOnly, _ := attribute(dir, "ro")
+	d.ReadOnly = readOnly == 1
 	return d, nil
+}
+
+// partitionLabel returns the name that the partition table gives a partition.
+func partitionLabel(dir string) string {
+	b, err := os.ReadFile(filepath.Join(dir, "uevent"))
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if name, ok := strings.CutPrefix(strings.TrimRight(line, "\n"), "PARTNAME="); ok {
+			return name
+		}
+	}
+	return ""
+}
+
+// ReadPartUUIDs fills in the unique IDs of partitions, from the tables of their
+// disks: the kernel does not tell them. A table that cannot be read leaves its
+// partitions without.
+func ReadPartUUIDs(devices []Device) {
+	tables := map[string][]table.Partition{}
+	for _, d := range devices {
+		if !d.Partition && d.Size > 0 {
+			tables[d.Name] = readTable(d)
+		}
+	}
+	for i, d := range devices {
+		for _, p := range tables[d.Parent] {
+			if d.Partition && p.Index == d.Number {
+				devices[i].PartUUID = strings.ToLower(p.ID)
+			}
+		}
+	}
+}
+
+func readTable(d Device) []table.Partition {
+	f, err := os.Open(d.Path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	sector, err := SectorSize(d.Path)
+	if err != nil {
+		return nil
+	}
+	parts, err := table.Read(f, d.Size, sector)
+	if err != nil {
+		return nil
+	}
+	return parts
 }
 
 func attribute(dir, name string) (int64, error) {

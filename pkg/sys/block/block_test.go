@@ -91,6 +91,7 @@ func TestList(t *testing.T) {
 	write("devices/x/sda/removable", "1\n")
 	write("devices/x/sda/sda1/size", "1024\n")
 	write("devices/x/sda/sda1/partition", "1\n")
+	write("devices/x/sda/sda1/uevent", "MAJOR=8\nPARTN=1\nPARTNAME=KEDGE-A\n")
 	write("devices/y/sr0/size", "0\n")
 	write("devices/z/loop0/size", "8\n")
 	write("devices/z/cciss!c0d0/size", "8\n")
@@ -107,7 +108,7 @@ func TestList(t *testing.T) {
 		{Name: "cciss!c0d0", Path: "/dev/cciss/c0d0", Size: 4096},
 		{Name: "sda", Path: "/dev/sda", Size: 1 << 20, Removable: true},
 		{Name: "sr0", Path: "/dev/sr0"},
-		{Name: "sda1", Path: "/dev/sda1", Size: 1 << 19, Partition: true, Parent: "sda"},
+		{Name: "sda1", Path: "/dev/sda1", Size: 1 << 19, Partition: true, Parent: "sda", Number: 1, PartName: "KEDGE-A"},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("list = %+v, %v; want %+v", got, err, want)

@@ -1,0 +1,20 @@
+//go:build !linux
+
+package power
+
+import (
+	"errors"
+	"time"
+)
+
+// A Watchdog needs Linux.
+type Watchdog struct{}
+
+// OpenWatchdog needs Linux.
+func OpenWatchdog(string, time.Duration) (*Watchdog, error) { return nil, errors.ErrUnsupported }
+
+// Pet needs Linux.
+func (*Watchdog) Pet() error { return errors.ErrUnsupported }
+
+// Close needs Linux.
+func (*Watchdog) Close() error { return errors.ErrUnsupported }
