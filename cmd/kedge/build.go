@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/cli"
 	"github.com/kedgeos/kedge/pkg/host/build"
 	"github.com/kedgeos/kedge/pkg/sys/fetch"
@@ -24,6 +25,7 @@ func buildCommand() *cli.Command {
 			fs.StringVar(&o.Output, "output", "dist", "`folder` for what is built")
 			fs.StringVar(&o.Mirror, "mirror", "", "`URL` of the Debian archive (default: that of this machine's apt)")
 			fs.StringVar(&o.Cache, "cache", "", "`folder` of the cache (default: kedge in the user's cache folder)")
+			fs.StringVar(&o.Version, "release", "", "`version` of the release (default: "+release.Version+")")
 			fs.StringVar(&o.Compression, "compression", "release", "release (small, takes minutes) or fast")
 			fs.BoolVar(&o.FreshLock, "fresh-lock", false, "resolve the packages anew, without touching the lock file")
 			fs.BoolVar(&o.FreshLockIfGone, "fresh-lock-if-gone", false, "the same, only when a locked package is gone from the mirror")

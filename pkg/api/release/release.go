@@ -30,6 +30,12 @@ const (
 	RootPath     = "kedge/root.squashfs"
 	ImagesPath   = "kedge/images"
 	ManifestPath = "kedge/release.json"
+
+	// SignaturePath is where the manifest's signature stands: a minisign file in
+	// an area of SignatureSize bytes that is filled up with zero bytes, so that an
+	// image can be signed in place.
+	SignaturePath = ManifestPath + ".minisig"
+	SignatureSize = 2048
 )
 
 // MarkerPath returns the file by which GRUB finds the image it was started from.
@@ -59,6 +65,7 @@ type Manifest struct {
 	Kernel     string `json:"kernel"`
 	ID         string `json:"id"`
 	Files      []File `json:"files"`
+	Loaders    []File `json:"loaders,omitempty"` // the boot loader's; the ID does not depend on them, some carry it
 }
 
 // ComputeID returns the ID for the manifest's version, architecture and files:
@@ -82,6 +89,9 @@ func (m Manifest) File(path string) (File, bool) {
 	}
 	return m.Files[i], true
 }
+
+// all returns every file that the manifest vouches for.
+func (m Manifest) all() []File { return append(slices.Clone(m.Files), m.Loaders...) }
 
 // Encode returns the manifest as it is written.
 func (m Manifest) Encode() []byte {
@@ -108,7 +118,7 @@ func (m Manifest) check() error {
 	if m.Schema != Schema {
 		return fmt.Errorf("%w: schema %d, this program knows %d", ErrManifest, m.Schema, Schema)
 	}
-	for _, f := range m.Files {
+	for _, f := range m.all() {
 		sum, err := hex.DecodeString(f.SHA256)
 		if err != nil || len(sum) != sha256.Size || f.Size < 0 {
 			return fmt.Errorf("%w: %s has no sound digest or size", ErrManifest, f.Path)

@@ -32,6 +32,7 @@ type Options struct {
 	Mirror          string   // address of the Debian archive; "" asks this machine's apt
 	Cache           string   // folder; "" means that of the user
 	Compression     string   // "release" or "fast"; "" means release
+	Version         string   // of the release; "" means that of this tree
 	FreshLock       bool     // resolve packages anew instead of reading the lock file
 	FreshLockIfGone bool     // the same, but only when a locked package is gone
 	Offline         bool     // fetch nothing
@@ -89,7 +90,7 @@ func prepare(o Options) (*builder, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	for value, fallback := range map[*string]string{&o.Arch: "amd64", &o.Output: "dist", &o.Compression: "release"} {
+	for value, fallback := range map[*string]string{&o.Arch: "amd64", &o.Output: "dist", &o.Compression: "release", &o.Version: release.Version} {
 		if *value == "" {
 			*value = fallback
 		}
@@ -116,7 +117,7 @@ func prepare(o Options) (*builder, error) {
 	if r.Root, err = filepath.Abs(r.Root); err != nil {
 		return nil, err
 	}
-	return &builder{Options: o, recipe: r, arch: o.Arch, version: release.Version, cache: Cache{cache}}, nil
+	return &builder{Options: o, recipe: r, arch: o.Arch, version: o.Version, cache: Cache{cache}}, nil
 }
 
 // findTools looks for every program that the build runs, before the work

@@ -39,9 +39,10 @@ func (b *builder) deliver(ctx context.Context, m release.Manifest, p parts) (Res
 	}
 	if b.recipe.wants("iso") {
 		result.Files = append(result.Files, out(prefix+".iso"))
-		if err := b.buildISO(ctx, m, p.files, out(prefix+".iso")); err != nil {
+		if err := b.buildISO(ctx, &m, p.files, out(prefix+".iso")); err != nil {
 			return result, err
 		}
+		result.Manifest = m
 		if err := pointTo(out(b.recipe.Name+"-"+m.Arch+".iso"), prefix+".iso"); err != nil {
 			return result, err
 		}

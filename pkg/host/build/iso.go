@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/template"
 
+	"github.com/kedgeos/kedge/pkg/api/layout"
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/host/rootfs"
@@ -20,8 +21,12 @@ import (
 // serial is the serial console of each architecture's machines.
 var serial = map[string]string{"amd64": "ttyS0,115200", "arm64": "ttyAMA0,115200"}
 
-//go:embed grub.cfg
-var grubConfig string
+var (
+	//go:embed grub.cfg
+	grubConfig string
+	//go:embed slot.cfg
+	slotConfig string
+)
 
 // A grubTarget is one kind of firmware that GRUB is built for.
 type grubTarget struct {
@@ -29,23 +34,32 @@ type grubTarget struct {
 	format  string // for grub-mkimage
 	image   string // file it is written to, in the ISO
 	modules string
+	disk    bool // starts a disk that the system is installed to, not this image
 }
 
 // grubModules is what every GRUB needs to find and start the kernel.
 const grubModules = "part_gpt part_msdos fat iso9660 ext2 normal configfile search search_fs_file search_label echo test linux loadenv serial terminal reboot halt sleep true"
 
+// diskModules is what GRUB on a disk needs more: to name the slots and to read
+// the boot record.
+const diskModules = grubModules + " regexp probe"
+
 var grubTargets = map[string][]grubTarget{
 	"amd64": {
-		{"i386-pc", "i386-pc-eltorito", "boot/grub/eltorito.img", grubModules + " biosdisk"},
-		{"x86_64-efi", "x86_64-efi", "EFI/BOOT/BOOTX64.EFI", grubModules + " efi_gop efi_uga"},
+		{"i386-pc", "i386-pc-eltorito", "boot/grub/eltorito.img", grubModules + " biosdisk", false},
+		{"x86_64-efi", "x86_64-efi", "EFI/BOOT/BOOTX64.EFI", grubModules + " efi_gop efi_uga", false},
+		{"i386-pc", "i386-pc", release.CoreImagePath, diskModules + " biosdisk", true},
+		{"x86_64-efi", "x86_64-efi", release.LoadersPath + "/BOOTX64.EFI", diskModules + " efi_gop efi_uga", true},
 	},
 	"arm64": {
-		{"arm64-efi", "arm64-efi", "EFI/BOOT/BOOTAA64.EFI", grubModules + " efi_gop gzio"},
+		{"arm64-efi", "arm64-efi", "EFI/BOOT/BOOTAA64.EFI", grubModules + " efi_gop gzio", false},
+		{"arm64-efi", "arm64-efi", release.LoadersPath + "/BOOTAA64.EFI", diskModules + " efi_gop gzio", true},
 	},
 }
 
 // buildISO makes the hybrid image: a disc, and a disk with the same bytes.
-func (b *builder) buildISO(ctx context.Context, m release.Manifest, files map[string]string, to string) error {
+// It completes the manifest with the boot loader's files.
+func (b *builder) buildISO(ctx context.Context, m *release.Manifest, files map[string]string, to string) error {
 	step := b.step("build ISO image")
 	dir, err := os.MkdirTemp("", "kedge-iso-")
 	if err != nil {
@@ -57,13 +71,19 @@ func (b *builder) buildISO(ctx context.Context, m release.Manifest, files map[st
 		if iso.grub, err = b.unpackGrub(filepath.Join(dir, "grub")); err != nil {
 			return err
 		}
-		if err := b.isoTree(m, iso.tree); err != nil {
+		if err := b.isoTree(*m, iso.tree); err != nil {
 			return err
 		}
-		if err := b.loaders(ctx, m, iso.grub, iso.tree); err != nil {
+		if err := b.loaders(ctx, *m, iso.grub, iso.tree); err != nil {
 			return err
 		}
-		return b.packISO(ctx, m, iso, to)
+		if m.Loaders, err = vouch(iso.tree); err != nil {
+			return err
+		}
+		if err := writeBelow(iso.tree, release.ManifestPath, m.Encode()); err != nil {
+			return err
+		}
+		return b.packISO(ctx, *m, iso, to)
 	}
 	if err := do(); err != nil {
 		return fmt.Errorf("build ISO image: %w", err)
@@ -74,6 +94,31 @@ func (b *builder) buildISO(ctx context.Context, m release.Manifest, files map[st
 	}
 	step.Done(megabytes(info.Size()))
 	return nil
+}
+
+// vouch lists what of the image's small files the manifest vouches for: all but
+// what is written later or names the image only. xorriso changes the image for
+// discs, which nothing but a BIOS reads.
+func vouch(tree string) ([]release.File, error) {
+	var files []release.File
+	for _, folder := range []string{"boot/grub", "EFI", release.LoadersPath} {
+		err := filepath.WalkDir(filepath.Join(tree, folder), func(path string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() || d.Name() == "eltorito.img" {
+				return err
+			}
+			size, sum, err := digest(path)
+			if err != nil {
+				return err
+			}
+			name, err := filepath.Rel(tree, path)
+			files = append(files, release.File{Path: name, Size: size, SHA256: sum})
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
 }
 
 // isoFiles is what an ISO image is packed from.
@@ -117,7 +162,12 @@ func (b *builder) unpackGrub(dir string) (string, error) {
 
 // isoTree writes the small files of the image below dir.
 func (b *builder) isoTree(m release.Manifest, dir string) error {
-	config, err := fillIn(grubConfig, map[string]string{"ID": m.ID, "Version": m.Version, "Arch": m.Arch, "Serial": serial[m.Arch]})
+	values := map[string]string{"ID": m.ID, "Version": m.Version, "Arch": m.Arch, "Serial": serial[m.Arch]}
+	config, err := fillIn(grubConfig, values)
+	if err != nil {
+		return err
+	}
+	slot, err := fillIn(slotConfig, values)
 	if err != nil {
 		return err
 	}
@@ -127,8 +177,9 @@ func (b *builder) isoTree(m release.Manifest, dir string) error {
 	}
 	for name, content := range map[string][]byte{
 		"boot/grub/grub.cfg":     config,
+		release.SlotConfig:       slot,
 		release.MarkerPath(m.ID): nil,
-		release.ManifestPath:     m.Encode(),
+		release.SignaturePath:    make([]byte, release.SignatureSize),
 		isoimage.EmbedPath[1:]:   area,
 	} {
 		if err := writeBelow(dir, name, content); err != nil {
@@ -138,9 +189,10 @@ func (b *builder) isoTree(m release.Manifest, dir string) error {
 	return os.MkdirAll(filepath.Join(dir, release.ImagesPath), 0o755)
 }
 
-// loaders builds GRUB for each kind of firmware. Its first configuration only
-// finds the image by the marker that no other image has, and goes on to the
-// one that lies there.
+// loaders builds GRUB for each kind of firmware. For the image, its first
+// configuration only finds the image by the marker that no other image has, and
+// goes on to the one that lies there. On a disk, GRUB reads the one on the
+// partition beside it.
 func (b *builder) loaders(ctx context.Context, m release.Manifest, grub, dir string) error {
 	early := filepath.Join(dir, "..", "early.cfg")
 	text := fmt.Sprintf("search --file --set=root /%s\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n", release.MarkerPath(m.ID))
@@ -152,12 +204,24 @@ func (b *builder) loaders(ctx context.Context, m release.Manifest, grub, dir str
 		if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 			return err
 		}
-		args := []string{"-O", g.format, "-d", filepath.Join(grub, g.folder), "-p", "/boot/grub", "-c", early, "-o", out}
+		args := []string{"-O", g.format, "-d", filepath.Join(grub, g.folder), "-o", out}
+		if g.disk {
+			args = append(args, "-p", fmt.Sprintf("(,gpt%d)/%s", layout.ESPNumber, layout.BootFolder))
+		} else {
+			args = append(args, "-p", "/boot/grub", "-c", early)
+		}
 		if err := (process.Tool{Path: "grub-mkimage", Args: append(args, strings.Fields(g.modules)...)}).Run(ctx); err != nil {
 			return err
 		}
 	}
-	return nil
+	if b.arch != "amd64" {
+		return nil
+	}
+	boot, err := os.ReadFile(filepath.Join(grub, "i386-pc/boot.img"))
+	if err != nil {
+		return err
+	}
+	return writeBelow(dir, release.BootImagePath, boot)
 }
 
 func writeBelow(dir, name string, content []byte) error {

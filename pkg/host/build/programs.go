@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/host/rootfs"
 	"github.com/kedgeos/kedge/pkg/sys/process"
 )
@@ -49,7 +48,10 @@ func (b *builder) buildProgram(ctx context.Context, p Program, file string) erro
 		return fmt.Errorf("find its module: %w", err)
 	}
 	env := []string{"GOOS=linux", "GOARCH=" + b.arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0"}
-	flags := append([]string{"-s", "-w", "-X", "github.com/kedgeos/kedge/pkg/api/release.Version=" + release.Version}, p.LDFlags...)
+	flags := append([]string{"-s", "-w"}, p.LDFlags...)
+	if p.Module == "" { // the programs of others stay the same bytes from release to release
+		flags = append(flags, "-X", "github.com/kedgeos/kedge/pkg/api/release.Version="+b.version)
+	}
 	if p.CGO {
 		sysroot, err := b.sysroot()
 		if err != nil {

@@ -1,0 +1,226 @@
+package release
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+
+	"github.com/kedgeos/kedge/pkg/format/isoimage"
+	"github.com/kedgeos/kedge/pkg/format/minisign"
+)
+
+// Folders and files of the boot loader for a disk that the system is installed
+// to. Core and boot image are for BIOS.
+const (
+	LoadersPath   = "kedge/boot"
+	CoreImagePath = LoadersPath + "/core.img"
+	BootImagePath = LoadersPath + "/boot.img"
+	SlotConfig    = "boot/grub/slot.cfg" // how this image is started from a slot
+)
+
+// EFILoader returns the loader's path for an architecture's UEFI, in the image
+// and on the EFI system partition.
+func EFILoader(arch string) (inImage, onDisk string) {
+	name := map[string]string{"amd64": "BOOTX64.EFI", "arm64": "BOOTAA64.EFI"}[arch]
+	return LoadersPath + "/" + name, "EFI/BOOT/" + name
+}
+
+// ErrDamaged means that an image is not what its manifest says.
+var ErrDamaged = errors.New("image is damaged")
+
+// maxManifest bounds what is read of an image before anything vouches for it,
+// in bytes.
+const maxManifest = 1 << 20
+
+// An Image is a release in its ISO form, at the start of a file, a medium or a
+// slot.
+type Image struct {
+	Manifest Manifest
+	Size     int64 // bytes; what it lies on may be larger
+
+	bytes io.ReaderAt
+}
+
+// Open reads the manifest of the image at the start of r, which has size bytes.
+// The error wraps isoimage.ErrFormat, isoimage.ErrTruncated, fs.ErrNotExist or
+// ErrManifest.
+func Open(r io.ReaderAt, size int64) (*Image, error) {
+	v, err := isoimage.ReadVolume(r)
+	if err != nil {
+		return nil, err
+	}
+	if v.ID != VolumeID {
+		return nil, fmt.Errorf("volume is %q, not %q: %w", v.ID, VolumeID, isoimage.ErrFormat)
+	}
+	i := &Image{Size: wholeSize(r, v.Size), bytes: r}
+	if i.Size > size {
+		return nil, fmt.Errorf("%w: it has %d of %d bytes", isoimage.ErrTruncated, size, i.Size)
+	}
+	b, err := i.small(ManifestPath)
+	if err != nil {
+		return nil, err
+	}
+	i.Manifest, err = Decode(b)
+	return i, err
+}
+
+// small reads a file of which nothing is known yet.
+func (i *Image) small(name string) ([]byte, error) {
+	f, err := i.File(name)
+	if err != nil {
+		return nil, err
+	}
+	if f.Size() > maxManifest {
+		return nil, fmt.Errorf("%w: %s has %d bytes", ErrManifest, name, f.Size())
+	}
+	return io.ReadAll(f)
+}
+
+// ErrUnsigned means that an image has no signature.
+var ErrUnsigned = errors.New("image is not signed")
+
+// VerifySignature says whether one of the keys has signed the manifest; with
+// Verify that vouches for every file in it. It returns the trusted comment of
+// the signature. The error wraps ErrUnsigned, or those of minisign.
+func (i *Image) VerifySignature(keys []minisign.PublicKey) (comment string, err error) {
+	area, err := i.small(SignaturePath)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.Trim(area, "\x00")) == 0 {
+		return "", ErrUnsigned
+	}
+	if err != nil {
+		return "", err
+	}
+	signature, err := minisign.ParseSignature(bytes.TrimRight(area, "\x00"))
+	if err != nil {
+		return "", fmt.Errorf("read signature: %w", err)
+	}
+	manifest, err := i.small(ManifestPath)
+	if err != nil {
+		return "", err
+	}
+	if err := signature.Verify(keys, bytes.NewReader(manifest)); err != nil {
+		return "", fmt.Errorf("verify signature of %s: %w", ManifestPath, err)
+	}
+	return signature.TrustedComment, nil
+}
+
+// Embedded returns the embed area of the image, as it is.
+func (i *Image) Embedded() ([]byte, error) { return i.small(isoimage.EmbedPath[1:]) }
+
+// SetEmbedded makes Reader return another embed area; nothing is written. The
+// area must have the size of the one that is there.
+func (i *Image) SetEmbedded(area []byte) error {
+	at, err := isoimage.Find(i.bytes, i.Size, isoimage.EmbedPath)
+	if err != nil {
+		return err
+	}
+	if int64(len(area)) != at.Size {
+		return fmt.Errorf("replace embed area: %d bytes for an area of %d", len(area), at.Size)
+	}
+	i.bytes = patched{i.bytes, at.Offset, area}
+	return nil
+}
+
+// patched is an image of which some bytes are others.
+type patched struct {
+	io.ReaderAt
+	offset int64
+	data   []byte
+}
+
+// ReadAt implements io.ReaderAt.
+func (p patched) ReadAt(b []byte, at int64) (int, error) {
+	n, err := p.ReaderAt.ReadAt(b, at)
+	from, to := max(at, p.offset), min(at+int64(n), p.offset+int64(len(p.data)))
+	if from < to {
+		copy(b[from-at:to-at], p.data[from-p.offset:to-p.offset])
+	}
+	return n, err
+}
+
+// wholeSize is the size of a hybrid image: its partition table names the last
+// block (UEFI Specification 2.10, section 5.3.2). Without one it is that of the
+// file system.
+func wholeSize(r io.ReaderAt, volume int64) int64 {
+	const block = 512
+	header := make([]byte, 40)
+	if _, err := r.ReadAt(header, block); err != nil || string(header[:8]) != "EFI PART" {
+		return volume
+	}
+	last := binary.LittleEndian.Uint64(header[32:])
+	if last > 1<<40 {
+		return volume
+	}
+	return max(volume, (int64(last)+1)*block)
+}
+
+// File returns the content of a file of the image. The error wraps
+// fs.ErrNotExist.
+func (i *Image) File(name string) (*io.SectionReader, error) {
+	at, err := isoimage.Find(i.bytes, i.Size, "/"+name)
+	if err != nil {
+		return nil, err
+	}
+	return io.NewSectionReader(i.bytes, at.Offset, at.Size), nil
+}
+
+// Reader returns the bytes of the whole image.
+func (i *Image) Reader() *io.SectionReader { return io.NewSectionReader(i.bytes, 0, i.Size) }
+
+// Verify reads every file that the manifest vouches for. Progress, if not nil,
+// hears of bytes as they are read. The error wraps ErrDamaged, or is that of
+// reading.
+func (i *Image) Verify(ctx context.Context, progress func(bytes int64)) error {
+	for _, f := range i.Manifest.all() {
+		if err := i.verify(ctx, f, progress); err != nil {
+			return fmt.Errorf("verify %s: %w", path.Join("/", f.Path), err)
+		}
+	}
+	return nil
+}
+
+func (i *Image) verify(ctx context.Context, f File, progress func(int64)) error {
+	r, err := i.File(f.Path)
+	if err != nil {
+		return err
+	}
+	if r.Size() != f.Size {
+		return fmt.Errorf("%w: it has %d bytes, its manifest says %d", ErrDamaged, r.Size(), f.Size)
+	}
+	h := sha256.New()
+	for chunk := make([]byte, 1<<20); ; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n, err := r.Read(chunk)
+		h.Write(chunk[:n])
+		if progress != nil {
+			progress(int64(n))
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if sum := hex.EncodeToString(h.Sum(nil)); sum != f.SHA256 {
+		return fmt.Errorf("%w: SHA-256 is %s, its manifest says %s", ErrDamaged, sum, f.SHA256)
+	}
+	return nil
+}
+
+// Total returns the bytes that Verify reads.
+func (m Manifest) Total() (n int64) {
+	for _, f := range m.all() {
+		n += f.Size
+	}
+	return n
+}
