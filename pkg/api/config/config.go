@@ -17,6 +17,7 @@ package config
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Config is one configuration. The k3os: block of a k3OS file is read into
@@ -49,6 +50,7 @@ type Kedge struct {
 	Environment    map[string]string `key:"environment" check:"environment"`
 	Taints         []string          `key:"taints" check:"taint"`
 	Install        Install           `key:"install"`
+	Upgrade        Upgrade           `key:"upgrade"`
 }
 
 // Wifi is one wireless network; without a passphrase it is an open one.
@@ -68,15 +70,46 @@ type File struct {
 
 // Install says how the system is installed to a disk.
 type Install struct {
-	Device    string `key:"device" check:"path"`
-	ConfigURL string `key:"config_url" check:"url"`
-	ISOURL    string `key:"iso_url" check:"url"`
-	Silent    bool   `key:"silent"`
-	ForceEFI  bool   `key:"force_efi"`
-	NoFormat  bool   `key:"no_format"`
-	PowerOff  bool   `key:"power_off"`
-	Debug     bool   `key:"debug"`
-	TTY       string `key:"tty" check:"argument"`
+	Device    string        `key:"device" check:"path"`
+	Disk      DiskSelection `key:"disk"`
+	Wipe      bool          `key:"wipe"`
+	ConfigURL string        `key:"config_url" check:"url"`
+	ISOURL    string        `key:"iso_url" check:"url"`
+	Silent    bool          `key:"silent"`
+	ForceEFI  bool          `key:"force_efi"`
+	NoFormat  bool          `key:"no_format"`
+	PowerOff  bool          `key:"power_off"`
+	Debug     bool          `key:"debug"`
+	TTY       string        `key:"tty" check:"argument"`
+}
+
+// Upgrade says how another release is put on trial.
+type Upgrade struct {
+	HealthTimeout string   `key:"health_timeout" check:"health timeout"`
+	Keys          []string `key:"keys,adds,once" check:"public key"`
+	AllowUnsigned bool     `key:"allow_unsigned"`
+}
+
+// Bounds of upgrade.health_timeout. PID 1 restarts a trial that nobody has
+// decided about a little later than the longest.
+const (
+	DefaultHealthTimeout = 15 * time.Minute
+	MaxHealthTimeout     = 20 * time.Minute
+)
+
+// DiskSelection says which disk is meant without its name.
+type DiskSelection struct {
+	Match DiskMatch `key:"match"`
+}
+
+// DiskMatch tells disks apart; all that is set must fit. The texts are patterns
+// of path.Match, without regard to case.
+type DiskMatch struct {
+	Serial    string `key:"serial" check:"pattern"`
+	Model     string `key:"model" check:"pattern"`
+	Transport string `key:"transport" check:"transport"`
+	MinSize   string `key:"min_size" check:"size"`
+	MaxSize   string `key:"max_size" check:"size"`
 }
 
 // A Problem is one thing in a source that is not sound. Line and Column count

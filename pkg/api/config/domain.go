@@ -7,9 +7,14 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/kedgeos/kedge/pkg/format/minisign"
 )
 
 // domains says, by the name in a check tag, which values are sound. Name is
@@ -26,19 +31,24 @@ var domains = map[string]struct {
 	"data source":     {"one of " + strings.Join(dataSources, ", ") + ", or file=PATH", regexp.MustCompile(`^(` + strings.Join(dataSources, "|") + `|file=.+)$`), nil},
 	"encoding":        {"name of an encoding", nil, checkEncoding},
 	"environment":     {"NAME: text without line breaks", nil, checkEnvironment},
+	"health timeout":  {"time such as 90s or 10m, at most 20m", nil, checkHealthTimeout},
 	"host":            {"host name or IP address", nil, checkHost},
 	"hostname":        {"host name of RFC 1123", nil, checkHostname},
 	"label":           {"Kubernetes label", nil, checkLabel},
 	"module":          {"module name, then its parameters", regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*( [^\x00-\x1f]*)?$`), nil},
 	"owner":           {"user or user:group, names or numbers", regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`), nil},
+	"pattern":         {"text, in which * stands for any", nil, checkPattern},
 	"password":        {"password or its crypt hash, which begins with $", nil, checkPassword},
 	"path":            {"path", regexp.MustCompile(`^[^\x00\n]+$`), nil},
 	"permissions":     {"three to five octal digits", regexp.MustCompile(`^(0o)?[0-7]{3,5}$`), checkPermissions},
+	"public key":      {"minisign public key", nil, checkPublicKey},
 	"server url":      {"https URL", nil, checkServerURL},
+	"size":            {"size such as 500GB or 64GiB", nil, checkSize},
 	"ssh key":         {"public key line, github:USER, gitlab:USER or URL", nil, checkSSHKey},
 	"sysctl":          {"name: value", nil, checkSysctl},
 	"taint":           {"key=value:Effect, or key:Effect", nil, checkTaint},
 	"token":           {"text without blanks", nil, checkToken},
+	"transport":       {"one of " + strings.Join(transports, ", "), regexp.MustCompile(`^(` + strings.Join(transports, "|") + `)$`), nil},
 	"url":             {"URL or absolute path", nil, checkURL},
 	"wifi name":       {"at most 32 bytes", regexp.MustCompile(`^[^\x00\n]{1,32}$`), nil},
 	"wifi passphrase": {"8 to 63 letters or 64 hexadecimal digits", nil, checkPassphrase},
@@ -46,6 +56,7 @@ var domains = map[string]struct {
 
 var (
 	oneLine     = regexp.MustCompile(`^[^\x00\r\n]+$`)
+	transports  = []string{"mmc", "nvme", "sata", "scsi", "usb", "virtio"}
 	dataSources = []string{"aws", "cdrom", "digitalocean", "gcp", "hetzner", "openstack", "packet", "scaleway", "vultr"}
 )
 
@@ -97,6 +108,54 @@ func checkHost(_, s string) error {
 		return fmt.Errorf("a host name or an IP address is wanted, not %s", quoted(s))
 	}
 	return nil
+}
+
+func checkPattern(_, s string) error {
+	if _, err := path.Match(s, ""); err != nil {
+		return fmt.Errorf("%s: a [ has no ]", quoted(s))
+	}
+	return nil
+}
+
+func checkHealthTimeout(_, s string) error {
+	if d, err := time.ParseDuration(s); err != nil || d <= 0 || d > MaxHealthTimeout {
+		return fmt.Errorf("a time such as 90s or 10m is wanted, at most 20m, not %s", quoted(s))
+	}
+	return nil
+}
+
+func checkPublicKey(_, s string) error {
+	if _, err := minisign.ParsePublicKey(s); err != nil {
+		return fmt.Errorf("the one line of a .pub file that begins with RW is wanted, not %s", quoted(s))
+	}
+	return nil
+}
+
+func checkSize(_, s string) error {
+	_, err := ParseSize(s)
+	return err
+}
+
+var (
+	size      = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?([kMGT]i?)?B?$`)
+	sizeUnits = map[string]float64{"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+)
+
+// ParseSize returns the bytes that a text such as 500GB (powers of 1000) or
+// 64GiB (powers of 1024) means; 0 for "".
+func ParseSize(s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	m := size.FindStringSubmatch(s)
+	if m == nil {
+		return 0, fmt.Errorf("a size such as 500GB or 64GiB is wanted, not %s", quoted(s))
+	}
+	n, err := strconv.ParseFloat(m[1], 64)
+	if n *= sizeUnits[m[2]]; err != nil || n > 1<<60 {
+		return 0, fmt.Errorf("a size such as 500GB or 64GiB is wanted, not %s", quoted(s))
+	}
+	return int64(n), nil
 }
 
 func checkCommand(_, s string) error {

@@ -87,12 +87,48 @@ var texts = map[string]struct {
 	"kedge.taints": {
 		"Taints of the node when it registers.",
 		"- example.org/edge=yes:NoSchedule"},
+	"kedge.upgrade": {
+		"How another release is put on trial.",
+		""},
+	"kedge.upgrade.health_timeout": {
+		"How long the node has to become healthy with a new release, until the one before it comes back. 15m when it is not set.",
+		"10m"},
+	"kedge.upgrade.keys": {
+		"Public keys whose signature a release must have, besides those in the image.",
+		"- RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"},
+	"kedge.upgrade.allow_unsigned": {
+		"Take a release without a signature, or with one of an unknown key. Whoever can reach this machine's disk, network or registry can then replace its system.",
+		"false"},
 	"kedge.install": {
 		"How the system is installed to a disk.",
 		""},
 	"kedge.install.device": {
-		"Disk to install to; all that it holds is lost.",
+		"Disk to install to, by any of its paths below /dev.",
 		"/dev/sda"},
+	"kedge.install.disk": {
+		"Which disk is meant, where its path is not known. One that is not named must be the only one that fits.",
+		""},
+	"kedge.install.disk.match": {
+		"What the disk says about itself; all that is set must fit. * stands for any text.",
+		""},
+	"kedge.install.disk.match.serial": {
+		"Serial number.",
+		"S4EVNX0R*"},
+	"kedge.install.disk.match.model": {
+		"Vendor and model.",
+		"samsung*"},
+	"kedge.install.disk.match.transport": {
+		"How it is attached. USB disks are only taken when they are named.",
+		"nvme"},
+	"kedge.install.disk.match.min_size": {
+		"Smallest size.",
+		"100GB"},
+	"kedge.install.disk.match.max_size": {
+		"Largest size.",
+		"1TB"},
+	"kedge.install.wipe": {
+		"Install to a disk that holds data; all of it is lost.",
+		"true"},
 	"kedge.install.config_url": {
 		"Where the configuration of the installed system is fetched from.",
 		"https://config.example.org/edge-17.yaml"},
@@ -100,10 +136,10 @@ var texts = map[string]struct {
 		"Where the image is fetched from, when no medium with it is attached.",
 		"https://images.example.org/kedge-amd64.iso"},
 	"kedge.install.silent": {
-		"Ask nothing.",
+		"Install without a question. A medium in live mode then installs too, once.",
 		"true"},
 	"kedge.install.force_efi": {
-		"Prepare the disk for UEFI even when this boot was by BIOS.",
+		"Of k3OS; has no meaning here, since every disk is prepared for BIOS and UEFI.",
 		"false"},
 	"kedge.install.no_format": {
 		"Keep the partitions that are there.",
