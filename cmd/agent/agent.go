@@ -66,16 +66,18 @@ type daemon struct {
 	record boot.Record      // as PID 1 left it when the agent started
 	config config.Effective // set before anything reads it
 
-	mu       sync.Mutex
-	found    []datasource.Found
-	problems []config.Problem
-	stages   []boot.Mark
-	node     status.Node
-	login    status.Login
-	ntp      string // what chronyd was given
-	quiet    bool   // this boot's console has heard of the problems
-	name     string // of the node; set when kube is first started
-	address  string // given to kube; "" before it was started
+	mu          sync.Mutex
+	found       []datasource.Found
+	problems    []config.Problem
+	stages      []boot.Mark
+	node        status.Node
+	login       status.Login
+	ntp         string // what chronyd was given
+	quiet       bool   // this boot's console has heard of the problems
+	name        string // of the node; set when kube is first started
+	address     string // given to kube; "" before it was started
+	install     string // how an installation goes on; "" when there is none
+	upgradeText string // how the last upgrade stands; "" when there was none
 }
 
 func newDaemon(log *logrus.Logger) *daemon {
@@ -128,12 +130,18 @@ func (d *daemon) run(ctx context.Context) error {
 	d.do(ctx, apply.Boot(wanted))
 	d.stage(boot.StageConfigured)
 	go d.remoteKeys(ctx)
+	if d.installs() {
+		d.installHere(ctx)
+		<-ctx.Done()
+		return nil
+	}
 	if !rescue {
 		d.startKube(ctx)
 		if !again {
 			go d.runCommands(ctx, wanted)
 		}
 		go d.watchNode(ctx)
+		go d.upgrades(ctx)
 	}
 	<-ctx.Done()
 	return nil
@@ -427,7 +435,7 @@ func (d *daemon) runCommands(ctx context.Context, c config.Config) {
 // watchNode asks Kubernetes for the node: each second until it is Ready, then
 // slowly.
 func (d *daemon) watchNode(ctx context.Context) {
-	var w status.Watcher
+	w := status.Watcher{BootID: bootID()}
 	told := false
 	for ctx.Err() == nil {
 		d.mu.Lock()
@@ -460,12 +468,7 @@ func (d *daemon) watchNode(ctx context.Context) {
 func (d *daemon) Status(ctx context.Context) status.Status {
 	s := status.Status{Version: release.Version, ID: d.record.ID, Mode: d.record.Mode, Messages: append([]string{}, d.record.Messages...)}
 	s.Hostname, _ = os.Hostname()
-	if id, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
-		s.BootID = strings.TrimSpace(string(id))
-	}
-	if d.record.Mode == boot.ModeInstall {
-		s.Messages = append(s.Messages, "this version cannot install to a disk; the system runs live")
-	}
+	s.BootID = bootID()
 	d.addNetwork(&s)
 	services, err := d.init.Services(ctx)
 	if err != nil {
@@ -477,6 +480,8 @@ func (d *daemon) Status(ctx context.Context) status.Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.Node, s.Login, s.Skipped = d.node, d.login, slices.Clone(d.problems)
+	s.Slot, s.Trial, s.Install = d.record.Slot, d.record.Trial, d.install
+	s.Upgrade = d.upgradeText
 	for _, f := range d.found {
 		s.Sources = append(s.Sources, f.Source)
 	}
@@ -484,6 +489,15 @@ func (d *daemon) Status(ctx context.Context) status.Status {
 		s.Stages = append(s.Stages, status.Stage{Name: m.Name, Seconds: m.Seconds})
 	}
 	return s
+}
+
+// bootID is the kernel's name for this boot; the kubelet tells it to the API.
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
 }
 
 func (d *daemon) addNetwork(s *status.Status) {

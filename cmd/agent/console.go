@@ -11,6 +11,7 @@ import (
 
 	"github.com/kedgeos/kedge/pkg/cli"
 	"github.com/kedgeos/kedge/pkg/node/apply"
+	"github.com/kedgeos/kedge/pkg/node/install"
 	"github.com/kedgeos/kedge/pkg/node/status"
 	"github.com/kedgeos/kedge/pkg/sys/console"
 )
@@ -63,6 +64,11 @@ func visit(ctx context.Context, tty string, agent status.Client) error {
 			return nil
 		}
 		return err
+	}
+	if s, err := agent.Status(ctx); err == nil && s.Install == installAsks {
+		if err := installAt(ctx, t); !errors.Is(err, install.ErrQuit) {
+			return nil
+		}
 	}
 	who, err := login(ctx, t, os.ReadFile)
 	if err != nil {

@@ -68,6 +68,7 @@ func runRoot(ctx context.Context) (power.Action, error) {
 		system.Journal.Note(err.Error())
 	}
 	i.background(ctx)
+	go i.guardTrial(ctx)
 	system.Journal.Stage(boot.StageServices)
 	if err := i.Autostart(system.Mode); err != nil {
 		logrus.WithError(err).Error("start services")
@@ -120,6 +121,17 @@ func (i *initd) background(ctx context.Context) {
 		}()
 	}
 	go i.watchSignals()
+}
+
+// guardTrial restarts the machine when a slot on trial was not decided about.
+func (i *initd) guardTrial(ctx context.Context) {
+	err := guard(func() error { return i.system.GuardTrial(ctx) })
+	if err == nil {
+		return
+	}
+	console.Write("kedge: " + err.Error() + "; restarting\n")
+	logrus.WithError(err).Error("trial")
+	i.Power(power.Reboot)
 }
 
 // actionOf maps signals to what busybox' reboot, poweroff and halt mean by

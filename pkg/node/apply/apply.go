@@ -210,8 +210,14 @@ func Unsupported(e config.Effective) []config.Problem {
 			say(fmt.Sprintf("kedge.data_sources[%d]", i), fmt.Sprintf("skipped: source %q is not in this version", s))
 		}
 	}
-	if e.Kedge.Install.Device != "" || e.Kedge.Install.Silent {
-		say("kedge.install.device", "skipped: this version cannot install to a disk")
+	install := e.Kedge.Install
+	for _, k := range []struct {
+		key string
+		set bool
+	}{{"no_format", install.NoFormat}, {"debug", install.Debug}, {"tty", install.TTY != ""}} {
+		if k.set {
+			say("kedge.install."+k.key, "skipped: not in this version")
+		}
 	}
 	return problems
 }

@@ -246,9 +246,9 @@ func TestMark(t *testing.T) {
 
 func TestDiskLinks(t *testing.T) {
 	links := map[string]string{}
-	addDiskLinks(links, block.Device{Path: "/dev/sda"}, block.FileSystem{Label: "KEDGE OS", UUID: "1-2"})
-	addDiskLinks(links, block.Device{Path: "/dev/sda1"}, block.FileSystem{Label: "KEDGE OS", UUID: "1-2"})
-	addDiskLinks(links, block.Device{Path: "/dev/sdb"}, block.FileSystem{Type: "squashfs"})
+	addDiskLinks(links, block.Device{Path: "/dev/sda"}, block.FileSystem{Label: "KEDGE OS", UUID: "1-2"}, "")
+	addDiskLinks(links, block.Device{Path: "/dev/sda1"}, block.FileSystem{Label: "KEDGE OS", UUID: "1-2"}, "")
+	addDiskLinks(links, block.Device{Path: "/dev/sdb"}, block.FileSystem{Type: "squashfs"}, "")
 	want := map[string]string{`by-label/KEDGE\x20OS`: "../../sda", "by-uuid/1-2": "../../sda"}
 	if !reflect.DeepEqual(links, want) {
 		t.Errorf("links = %v, want %v", links, want)

@@ -122,7 +122,12 @@ func (i *initrd) findRoot(ctx context.Context) error {
 		return i.emergency(ctx, nil, nil)
 	}
 	mode, _ := cmdline.Get(i.params, "kedge.mode")
-	i.journal.Update(func(r *Record) { r.ID, r.Root, r.Mode = source.ID, source.URL, modeOf(mode) })
+	slot, _ := cmdline.Get(i.params, "kedge.slot")
+	trial, _ := cmdline.Get(i.params, "kedge.trial")
+	i.journal.Update(func(r *Record) {
+		r.ID, r.Root, r.Mode = source.ID, source.URL, modeOf(mode)
+		r.Slot, r.Trial = slot, trial == "1"
+	})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	i.loadModules(ctx)
@@ -206,12 +211,15 @@ func loadForEvent(e kernel.Event, modules *kernel.Modules) error {
 
 // searchRoot looks for the medium until it is mounted or ctx ends.
 func (i *initrd) searchRoot(ctx context.Context, source Source, again <-chan struct{}) error {
-	search := Search{ID: source.ID}
+	search := Search{ID: source.ID, Slot: source.Slot, Partition: source.Partition}
 	tell, last := time.Now().Add(tellAfter), ""
 	for {
 		devices, err := block.List()
 		if err != nil {
 			i.journal.Note(err.Error())
+		}
+		if source.Partition != "" {
+			block.ReadPartUUIDs(devices)
 		}
 		i.fail("%s", noMedium(source.ID, search.Refused()))
 		if d, found := search.Look(devices, openDevice); found {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kedgeos/kedge/pkg/api/layout"
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/sys/block"
@@ -23,8 +24,10 @@ func (r Refusal) String() string { return fmt.Sprintf("%s: %v", r.Device, r.Reas
 // A Search looks for the medium whose release has an ID. It remembers what it
 // looked at, so that looking again is cheap.
 type Search struct {
-	ID      string
-	refused map[block.Device]error
+	ID        string
+	Slot      string // that the boot loader chose; "" for a medium, which a slot is not
+	Partition string // unique ID of the slot's partition, if the boot loader knew it
+	refused   map[block.Device]error
 }
 
 // errRead marks a device that could not be read; another look may help.
@@ -36,7 +39,10 @@ func (s *Search) Look(devices []block.Device, open func(path string) (io.ReaderA
 	defer func() { s.refused = seen }()
 	for _, d := range devices {
 		reason, known := s.refused[d]
-		if !known || errors.Is(reason, errRead) {
+		switch {
+		case !s.place(d):
+			reason = errors.New("not where this kernel was started from")
+		case !known || errors.Is(reason, errRead):
 			reason = judgeDevice(d, s.ID, open)
 		}
 		if reason == nil {
@@ -45,6 +51,15 @@ func (s *Search) Look(devices []block.Device, open func(path string) (io.ReaderA
 		seen[d] = reason
 	}
 	return block.Device{}, false
+}
+
+// place tells whether a device can be what the boot loader read: the slot it
+// chose, or a medium. An installed system may hold the same release as a stick.
+func (s *Search) place(d block.Device) bool {
+	if s.Slot == "" {
+		return d.PartName != layout.SlotAName && d.PartName != layout.SlotBName
+	}
+	return d.PartName == layout.SlotPartition(s.Slot) && (s.Partition == "" || d.PartUUID == s.Partition)
 }
 
 // Refuse takes back that a device is the medium: it was of no use. The next look

@@ -3,6 +3,7 @@ package boot
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -104,6 +105,16 @@ func TestSearch(t *testing.T) {
 	if d, found := s.Look(devices, open); !found || d.Path != "/dev/sr0" {
 		t.Errorf("Look after Refuse = %v, %v; want /dev/sr0 again", d, found)
 	}
+	slots := []block.Device{{Path: "/dev/sdb3", Size: 1 << 20, PartName: "KEDGE-A", PartUUID: "aa"}, {Path: "/dev/sr0", Size: 1 << 20}, {Path: "/dev/sdb4", Size: 1 << 20, PartName: "KEDGE-B", PartUUID: "bb"},
+		{Path: "/dev/sdc4", Size: 1 << 20, PartName: "KEDGE-B", PartUUID: "cc"}}
+	s = Search{ID: id}
+	if d, found := s.Look(slots, open); !found || d.Path != "/dev/sr0" {
+		t.Errorf("Look for a medium = %v, %v; want /dev/sr0: a slot with the same image is none", d, found)
+	}
+	s = Search{ID: id, Slot: "b", Partition: "bb"}
+	if d, found := s.Look(slots, open); !found || d.Path != "/dev/sdb4" {
+		t.Errorf("Look for a slot = %v, %v; want /dev/sdb4: a disc with the same image is another medium", d, found)
+	}
 	if none := noMedium(id, nil); !strings.Contains(none, "was seen at all") {
 		t.Errorf("without devices: %q", none)
 	}
@@ -115,5 +126,37 @@ func TestRecordForm(t *testing.T) {
 	want := `{"mode":"live","id":"1","medium":"/dev/sr0","root":"","stages":[{"name":"initrd","seconds":1.2}],"messages":["m"]}`
 	if err != nil || string(b) != want {
 		t.Errorf("%s, %v; want %s", b, err, want)
+	}
+}
+
+func TestBesideSlot(t *testing.T) {
+	devices := []block.Device{
+		{Path: "/dev/sda", Name: "sda"}, {Path: "/dev/nvme0n1", Name: "nvme0n1"}, {Path: "/dev/sr0", Name: "sr0"},
+		{Path: "/dev/sda5", Parent: "sda", PartName: "KEDGE-STATE"}, {Path: "/dev/nvme0n1p3", Parent: "nvme0n1", PartName: "KEDGE-A"},
+		{Path: "/dev/nvme0n1p5", Parent: "nvme0n1", PartName: "KEDGE-STATE"},
+	}
+	for medium, want := range map[string]string{"/dev/nvme0n1p3": "/dev/nvme0n1p5 true", "/dev/sr0": " false", "": " false", "/dev/gone": " false"} {
+		path, installed := besideSlot(devices, medium)
+		if got := fmt.Sprint(path, " ", installed); got != want {
+			t.Errorf("besideSlot(%s) = %s, want %s", medium, got, want)
+		}
+	}
+	if path, installed := besideSlot(devices[:5], "/dev/nvme0n1p3"); path != "" || !installed {
+		t.Errorf("a disk that lost its state takes that of another: %q, %v", path, installed)
+	}
+}
+
+func TestHardwareID(t *testing.T) {
+	for _, c := range []struct {
+		h    block.Hardware
+		want string
+	}{
+		{block.Hardware{Model: "Samsung SSD 870", Serial: "S6PX", Transport: "sata"}, "ata-Samsung_SSD_870_S6PX"},
+		{block.Hardware{Serial: "boot", Transport: "virtio"}, "virtio-boot"},
+		{block.Hardware{Model: "QEMU HARDDISK", Transport: "scsi"}, ""},
+	} {
+		if got := hardwareID(c.h); got != c.want {
+			t.Errorf("hardwareID(%+v) = %q, want %q", c.h, got, c.want)
+		}
 	}
 }

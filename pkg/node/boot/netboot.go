@@ -20,9 +20,11 @@ import (
 
 // A Source says where the root file system comes from.
 type Source struct {
-	ID     string // of the medium that has it, or
-	URL    string // where it is fetched from
-	SHA256 string // of what is fetched, hexadecimal
+	ID        string // of the medium that has it, or
+	Slot      string // that medium is this slot of a disk,
+	Partition string // with this unique ID
+	URL       string // where it is fetched from
+	SHA256    string // of what is fetched, hexadecimal
 }
 
 // sourceOf reads from the kernel command line where the root comes from.
@@ -33,7 +35,9 @@ func sourceOf(params []cmdline.Param) (Source, error) {
 		if id == "" {
 			return Source{}, errors.New("no kedge.id= on the kernel command line: any medium could be the wrong one")
 		}
-		return Source{ID: id}, nil
+		partition, _ := cmdline.Get(params, "kedge.partition")
+		slot, _ := cmdline.Get(params, "kedge.slot")
+		return Source{ID: id, Slot: slot, Partition: strings.ToLower(partition)}, nil
 	}
 	sum, _ := cmdline.Get(params, "kedge.root_sha256")
 	u, err := url.Parse(root)

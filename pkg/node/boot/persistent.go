@@ -1,9 +1,13 @@
 package boot
 
-import "io/fs"
+import (
+	"io/fs"
+
+	"github.com/kedgeos/kedge/pkg/api/layout"
+)
 
 // StateLabel is the label of the file system that keeps state in disk mode.
-const StateLabel = "KEDGE-STATE"
+const StateLabel = layout.StateName
 
 // Persistent lists all that outlives a restart when there is a disk for it:
 // the folders of /var, which is memory in live mode, and the places in the

@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/kedgeos/kedge/pkg/api/layout"
 	"github.com/kedgeos/kedge/pkg/format/cmdline"
 	"github.com/kedgeos/kedge/pkg/sys/atomicfile"
 	"github.com/kedgeos/kedge/pkg/sys/block"
@@ -71,8 +73,6 @@ func Root(ctx context.Context) (*System, error) {
 // announce tells what may surprise about the mode.
 func (s *System) announce(word string) {
 	switch {
-	case s.Mode == ModeInstall:
-		s.say("this version cannot install to a disk yet; it runs from the medium, as in live mode")
 	case word != "" && word != s.Mode:
 		s.say(fmt.Sprintf("kedge.mode=%s is not known; starting in live mode", word))
 	}
@@ -97,6 +97,9 @@ func (s *System) setUp(ctx context.Context) error {
 	if s.Mode == ModeDisk {
 		if state, err = s.waitForState(ctx); err != nil {
 			return err
+		}
+		if err := s.reset(ctx, state); err != nil {
+			s.note(err) // the mount below says more
 		}
 	}
 	if err := Run(host, varSteps(state), s.note); err != nil {
@@ -170,8 +173,8 @@ func (s *System) waitForState(ctx context.Context) (string, error) {
 	again, found := make(chan struct{}, 1), make(chan string, 1)
 	go func() {
 		for {
-			if all, err := block.Find(StateLabel); err == nil && len(all) > 0 {
-				found <- all[0].Path
+			if path := findState(s.Journal.Record().Medium); path != "" {
+				found <- path
 				return
 			}
 			select {
@@ -198,6 +201,38 @@ func (s *System) waitForState(ctx context.Context) (string, error) {
 	case err := <-ended:
 		return "", err
 	}
+}
+
+// findState returns the device with the state, or "". An installed system has
+// it on the disk that it started from, whatever else is plugged in.
+func findState(medium string) string {
+	devices, err := block.List()
+	if err != nil {
+		return ""
+	}
+	if path, installed := besideSlot(devices, medium); installed {
+		return path
+	}
+	all, err := block.Find(StateLabel)
+	if err != nil || len(all) == 0 {
+		return ""
+	}
+	return all[0].Path
+}
+
+// besideSlot returns the state partition on the disk of a slot; installed is
+// false when medium is no slot.
+func besideSlot(devices []block.Device, medium string) (path string, installed bool) {
+	i := slices.IndexFunc(devices, func(d block.Device) bool { return d.Path == medium })
+	if medium == "" || i < 0 || devices[i].PartName != layout.SlotAName && devices[i].PartName != layout.SlotBName {
+		return "", false
+	}
+	for _, d := range devices {
+		if d.Parent == devices[i].Parent && d.PartName == layout.StateName {
+			return d.Path, true
+		}
+	}
+	return "", true
 }
 
 // noState says what disk mode misses.

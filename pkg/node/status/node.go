@@ -117,6 +117,7 @@ func (a access) client() (*http.Client, error) {
 // certificate, which may change at any time.
 type Watcher struct {
 	Kubeconfig string // "" means the usual place
+	BootID     string // of this boot: what the node said before it does not count; "" takes anything
 
 	last   access
 	client *http.Client
@@ -154,7 +155,10 @@ func (w *Watcher) ask(ctx context.Context, name string) (Node, error) {
 	if err != nil {
 		return Node{}, err
 	}
-	n, err := readNode(body)
+	n, boot, err := readNode(body)
+	if n.Ready && w.BootID != "" && boot != w.BootID {
+		n.Ready, n.Reason = false, "the kubelet has not reported since this boot"
+	}
 	if err != nil || !n.Ready {
 		return n, err
 	}
@@ -204,18 +208,19 @@ func (w *Watcher) get(ctx context.Context, path string) ([]byte, error) {
 	return body, nil
 }
 
-// readNode reads what matters here of a v1 Node.
-func readNode(body []byte) (Node, error) {
+// readNode reads what matters here of a v1 Node, and the boot that it is of.
+func readNode(body []byte) (node Node, boot string, err error) {
 	var n struct {
 		Status struct {
 			NodeInfo struct {
 				KubeletVersion string `json:"kubeletVersion"`
+				BootID         string `json:"bootID"`
 			} `json:"nodeInfo"`
 			Conditions []struct{ Type, Status, Reason, Message string } `json:"conditions"`
 		} `json:"status"`
 	}
 	if err := json.Unmarshal(body, &n); err != nil {
-		return Node{}, fmt.Errorf("read node: %w", err)
+		return Node{}, "", fmt.Errorf("read node: %w", err)
 	}
 	out := Node{Kubernetes: n.Status.NodeInfo.KubeletVersion, Reason: "the kubelet has not reported yet"}
 	for _, c := range n.Status.Conditions {
@@ -230,5 +235,5 @@ func readNode(body []byte) (Node, error) {
 			out.Reason = ""
 		}
 	}
-	return out, nil
+	return out, n.Status.NodeInfo.BootID, nil
 }

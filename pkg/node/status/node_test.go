@@ -112,7 +112,7 @@ users:
 	return path
 }
 
-const readyNode = `{"status": {"nodeInfo": {"kubeletVersion": "v1.36.3"}, "conditions": [
+const readyNode = `{"status": {"nodeInfo": {"kubeletVersion": "v1.36.3", "bootID": "b1"}, "conditions": [
 	{"type": "MemoryPressure", "status": "False", "reason": "x"}, {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "ok"}]}}`
 
 func TestWatcher(t *testing.T) {
@@ -128,12 +128,13 @@ func TestWatcher(t *testing.T) {
 		{"not ready", func(a *apiServer) {
 			a.node = strings.Replace(readyNode, `"True", "reason": "KubeletReady", "message": "ok"`, `"False", "reason": "KubeletNotReady", "message": "no network"`, 1)
 		}, Node{Kubernetes: "v1.36.3", Reason: "KubeletNotReady: no network"}},
+		{"ready before this boot", func(a *apiServer) { a.node = strings.Replace(readyNode, `"b1"`, `"b0"`, 1) }, Node{Kubernetes: "v1.36.3", Reason: "the kubelet has not reported since this boot"}},
 		{"no conditions yet", func(a *apiServer) { a.node = "{}" }, Node{Reason: "the kubelet has not reported yet"}},
 	} {
 		a := startAPI(t)
 		c.change(a)
 		for _, inline := range []bool{true, false} {
-			w := Watcher{Kubeconfig: kubeconfigWith(t, t.TempDir(), a, "system:node:n1", inline)}
+			w := Watcher{Kubeconfig: kubeconfigWith(t, t.TempDir(), a, "system:node:n1", inline), BootID: "b1"}
 			if got := w.Node(context.Background(), "n1"); got != c.want {
 				t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 			}

@@ -35,8 +35,11 @@ func Banner(s Status) string {
 	for i, l := range loginLines(s) {
 		field(&b, []string{"Log in", ""}[min(i, 1)], l)
 	}
-	if s.Mode == "install" {
-		field(&b, "Note", "this version cannot install to a disk; the system runs live")
+	if s.Upgrade != "" {
+		field(&b, "Upgrade", s.Upgrade)
+	}
+	if s.Install != "" {
+		field(&b, "Install", s.Install)
 	}
 	if n := len(s.Skipped); n > 0 {
 		fmt.Fprintf(&b, "\nNot applied from the configuration (%d):\n", n)
@@ -164,6 +167,15 @@ func Text(s Status) string {
 	line("Mode", s.Mode)
 	if s.ID != "" {
 		line("Image", s.ID)
+	}
+	if s.Slot != "" {
+		line("Slot", s.Slot+map[bool]string{true: ", on trial"}[s.Trial])
+	}
+	if s.Upgrade != "" {
+		line("Upgrade", s.Upgrade)
+	}
+	if s.Install != "" {
+		line("Install", s.Install)
 	}
 	line("Node", nodeLine(s))
 	for i, l := range networkLines(s) {

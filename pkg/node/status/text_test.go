@@ -36,7 +36,8 @@ func starting() Status {
 
 func crowded() Status {
 	s := ready()
-	s.Mode, s.Messages = "install", []string{"first", "second", "this version cannot install to a disk; the system runs live"}
+	s.Mode, s.Messages, s.Install = "install", []string{"first", "second"}, "installing to /dev/nvme0n1"
+	s.Slot, s.Trial = "b", true
 	s.Links = nil
 	for _, name := range []string{"eth0", "eth1", "eth2", "eth3", "eth4", "eth5"} {
 		s.Links = append(s.Links, Link{Name: name, Carrier: true, Addresses: []string{"192.0.2.77/24"}})

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kedgeos/kedge/pkg/node/boot"
+	"github.com/kedgeos/kedge/pkg/node/install"
+	"github.com/kedgeos/kedge/pkg/sys/console"
+	"github.com/kedgeos/kedge/pkg/sys/power"
+)
+
+// installAsks is the state of an installation that waits for a person.
+const installAsks = "press Enter to install this system to a disk"
+
+// installAgain is how long a failed installation rests before it is tried once
+// more: a disk or a server may appear.
+const installAgain = 30 * time.Second
+
+// installs tells whether this boot installs the system: because the boot menu
+// or the kernel command line says so, or because the configuration does, which
+// then needs no person. An installed system does not install.
+func (d *daemon) installs() bool {
+	switch d.record.Mode {
+	case boot.ModeInstall:
+		return true
+	case boot.ModeLive:
+		return d.config.Kedge.Install.Silent
+	}
+	return false
+}
+
+// installHere installs without a question when the configuration says so, and
+// else leaves it to the consoles. It returns when ctx ends.
+func (d *daemon) installHere(ctx context.Context) {
+	if !d.config.Kedge.Install.Silent {
+		d.tellInstall(installAsks)
+		<-ctx.Done()
+		return
+	}
+	for ctx.Err() == nil {
+		err := d.installSilently(ctx)
+		if err == nil {
+			return
+		}
+		d.tellInstall(err.Error())
+		if errors.Is(err, errInstalled) {
+			<-ctx.Done()
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(installAgain):
+		}
+	}
+}
+
+// errInstalled means that a medium that installs by itself was left in a
+// machine that has been installed.
+var errInstalled = errors.New("this machine is installed already: take the medium out and restart it, or set install.wipe to install once more")
+
+func (d *daemon) installSilently(ctx context.Context) error {
+	d.tellInstall("installing")
+	i, err := newInstaller(ctx, installOptions{})
+	if err != nil {
+		return err
+	}
+	defer i.close()
+	disk, err := install.Choose(i.disks, i.config.Kedge.Install, i.need())
+	if errors.Is(err, install.ErrData) && disk.Ours {
+		return errInstalled
+	}
+	if err != nil {
+		return err
+	}
+	d.tellInstall("installing to " + disk.String())
+	if err := i.run(ctx, newTeller(consoleLines{})); err != nil {
+		return err
+	}
+	return d.installed(ctx)
+}
+
+// installed ends a boot whose installation is done.
+func (d *daemon) installed(ctx context.Context) error {
+	action, what := power.Reboot, "restarting"
+	if d.config.Kedge.Install.PowerOff {
+		action, what = power.PowerOff, "powering off"
+	}
+	d.tellInstall("installed; " + what)
+	return d.init.Power(ctx, action)
+}
+
+// tellInstall keeps the state for the status and says it on the console.
+func (d *daemon) tellInstall(text string) {
+	d.mu.Lock()
+	same := d.install == text
+	d.install = text
+	d.mu.Unlock()
+	if !same {
+		d.log.Info("install: ", text)
+		consoleLines{}.Write([]byte("kedge: install: " + text + "\n"))
+	}
+}
+
+// consoleLines writes to the main console.
+type consoleLines struct{}
+
+func (consoleLines) Write(b []byte) (int, error) { return len(b), console.Write(string(b)) }
+
+// installAt lets the person at a terminal install the system. The error is
+// install.ErrQuit when that person would rather do something else.
+func installAt(ctx context.Context, t *console.Terminal) error {
+	err := func() error {
+		i, err := newInstaller(ctx, installOptions{})
+		if err != nil {
+			return err
+		}
+		defer i.close()
+		if err := i.ask(ctx, t); err != nil {
+			return err
+		}
+		if err := i.run(ctx, newTeller(t)); err != nil {
+			return err
+		}
+		action := power.Reboot
+		if i.config.Kedge.Install.PowerOff {
+			action = power.PowerOff
+		}
+		fmt.Fprintf(t, "\nInstalled. Take the medium out now. The machine goes on by itself: %s\n", action)
+		pause(ctx, wrongDelay)
+		_, init := sockets()
+		return init.Power(ctx, action)
+	}()
+	if err != nil {
+		fmt.Fprintf(t, "\n%v\n", err)
+		pause(ctx, wrongDelay)
+	}
+	return err
+}

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kedgeos/kedge/pkg/api/config"
+	"github.com/kedgeos/kedge/pkg/api/release"
+	"github.com/kedgeos/kedge/pkg/cli"
+	"github.com/kedgeos/kedge/pkg/node/boot"
+	"github.com/kedgeos/kedge/pkg/node/datasource"
+	"github.com/kedgeos/kedge/pkg/node/install"
+	"github.com/kedgeos/kedge/pkg/sys/console"
+	"github.com/kedgeos/kedge/pkg/sys/fetch"
+	"github.com/kedgeos/kedge/pkg/sys/link"
+	"github.com/kedgeos/kedge/pkg/sys/power"
+)
+
+// Files of an installation, in memory.
+const (
+	fetchedImage = "/run/kedge/install.iso"
+	installLock  = "/run/kedge/install.lock"
+	installMount = "/run/kedge/install-medium"
+)
+
+// installOptions is what "kedge install" was asked for.
+type installOptions struct {
+	device, image, config string
+	wipe, yes, restart    bool
+}
+
+func installCommand() *cli.Command {
+	var o installOptions
+	return &cli.Command{
+		Name: "install", Usage: "[flags]", Short: "install this system to a disk",
+		Flags: func(fs *flag.FlagSet) {
+			fs.StringVar(&o.device, "device", "", "`disk` to install to (default: the configuration's, or a question)")
+			fs.StringVar(&o.image, "image", "", "install this image, a `file` or URL (default: the running medium)")
+			fs.StringVar(&o.config, "config", "", "configuration `file` of the installed system")
+			fs.BoolVar(&o.wipe, "wipe", false, "install to a disk that holds data; all of it is lost")
+			fs.BoolVar(&o.yes, "yes", false, "ask nothing")
+			fs.BoolVar(&o.restart, "reboot", false, "restart the machine when done")
+		},
+		Run: func(ctx context.Context, env cli.Env) error {
+			if err := noArguments(env); err != nil {
+				return err
+			}
+			if os.Geteuid() != 0 {
+				return cli.Hint(errors.New("install: only root may"), "try sudo")
+			}
+			i, err := newInstaller(ctx, o)
+			if err != nil {
+				return installHint(err)
+			}
+			defer i.close()
+			if !o.yes {
+				t, err := console.Open("tty")
+				if err != nil {
+					return cli.Hint(fmt.Errorf("install: there is no terminal to ask at: %w", err), "--yes asks nothing")
+				}
+				defer t.Close()
+				if err := i.ask(ctx, t); err != nil {
+					return err
+				}
+			}
+			if err := i.run(ctx, newTeller(env.Stderr)); err != nil {
+				return installHint(err)
+			}
+			fmt.Fprintln(env.Stdout, "installed: take the medium out; the next start is from the disk")
+			if o.restart {
+				_, init := sockets()
+				return initHint(init.Power(ctx, power.Reboot))
+			}
+			return nil
+		},
+	}
+}
+
+// installHint tells the way out of what a person can mend.
+func installHint(err error) error {
+	switch {
+	case errors.Is(err, install.ErrData):
+		return cli.Hint(err, "--wipe destroys what is there")
+	case errors.Is(err, install.ErrDoubt), errors.Is(err, install.ErrNoDisk):
+		return cli.Hint(err, "--device names the disk; \"lsblk\" lists them")
+	case errors.Is(err, errBusy):
+		return cli.Hint(err, "wait for it, or look at the other console")
+	}
+	return err
+}
+
+// An installer is one installation.
+type installer struct {
+	image   *release.Image
+	source  *os.File
+	lock    *os.File
+	disks   []install.Disk
+	config  config.Config // of this boot, with install.* as it counts
+	file    []byte        // configuration of the installed system
+	answers config.Config
+}
+
+// errBusy means that another installation runs.
+var errBusy = errors.New("install: another installation is running")
+
+func newInstaller(ctx context.Context, o installOptions) (i *installer, err error) {
+	i = &installer{}
+	defer func() {
+		if err != nil {
+			i.close()
+		}
+	}()
+	if i.lock, err = os.OpenFile(installLock, os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return nil, err
+	}
+	if syscall.Flock(int(i.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		return nil, errBusy
+	}
+	var record boot.Record
+	if text, err := os.ReadFile(boot.RecordPath); err == nil {
+		if err := json.Unmarshal(text, &record); err != nil {
+			return nil, fmt.Errorf("read boot record: %w", err)
+		}
+	}
+	layers, _ := datasource.Layers(datasource.Gather(ctx, datasource.System{MountPoint: installMount}, record.Mode == boot.ModeDisk))
+	i.config = config.Merge(layers...).Config
+	wanted := &i.config.Kedge.Install
+	if o.device != "" {
+		wanted.Device = o.device
+	}
+	wanted.Wipe = wanted.Wipe || o.wipe
+	if i.file, err = readConfig(ctx, o.config, wanted.ConfigURL); err != nil {
+		return nil, err
+	}
+	if i.source, err = openImage(ctx, o.image, record.Medium, wanted.ISOURL); err != nil {
+		return nil, err
+	}
+	size, err := i.source.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	if i.image, err = release.Open(i.source, size); err != nil {
+		return nil, fmt.Errorf("open image %s: %w", i.source.Name(), err)
+	}
+	i.disks, err = install.Disks(record.Medium)
+	return i, err
+}
+
+func (i *installer) close() {
+	for _, f := range []*os.File{i.source, i.lock} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// readConfig returns the configuration that the installed system gets, and
+// refuses one that is not sound: nobody may be there to mend it.
+func readConfig(ctx context.Context, file, url string) ([]byte, error) {
+	var data []byte
+	var err error
+	name := file
+	switch {
+	case file != "":
+		data, err = os.ReadFile(file)
+	case strings.HasPrefix(url, "/"):
+		name = url
+		data, err = os.ReadFile(url)
+	case url != "":
+		name = url
+		data, err = fetch.Bytes(ctx, url, fetch.Options{})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration to install: %w", err)
+	}
+	for _, p := range config.Validate(name, data) {
+		if p.Fatal {
+			return nil, fmt.Errorf("the configuration to install: %v", p)
+		}
+	}
+	return data, nil
+}
+
+// openImage opens what is installed: the image that was named, the medium that
+// runs, or the one that the configuration names.
+func openImage(ctx context.Context, named, medium, url string) (*os.File, error) {
+	if named == "" && medium != "" {
+		return os.Open(medium)
+	}
+	if named == "" {
+		named = url
+	}
+	if named == "" {
+		return nil, errors.New("install: there is no image to install: this system was not started from a medium, and the configuration has no install.iso_url")
+	}
+	return openNamed(ctx, named, fetchedImage, nil)
+}
+
+// openNamed opens a file, or what a URL leads to, which is fetched to the path
+// fetched.
+func openNamed(ctx context.Context, name, fetched string, progress func(done, size int64)) (*os.File, error) {
+	if !strings.Contains(name, "://") {
+		return os.Open(name)
+	}
+	if err := fetch.File(ctx, name, fetched, fetch.Options{Progress: progress}); err != nil {
+		return nil, err
+	}
+	return os.Open(fetched)
+}
+
+func (i *installer) need() int64 { return install.Need(i.image.Manifest.Arch, i.image.Size) }
+
+// ask asks a person; what was answered counts for this installation.
+func (i *installer) ask(ctx context.Context, t install.Terminal) error {
+	known := install.Known{Version: i.image.Manifest.Version, Disks: i.disks, Need: i.need(), Config: i.config}
+	known.Hostname, _ = os.Hostname()
+	wired, err := link.Wired()
+	if err != nil {
+		return err
+	}
+	for _, l := range wired {
+		state := "no cable"
+		if l.Carrier {
+			state = "connected"
+		}
+		known.Links = append(known.Links, fmt.Sprintf("%s  %s  %s", l.Name, l.MAC, state))
+	}
+	if i.answers, err = install.Ask(ctx, t, known); err != nil {
+		return err
+	}
+	i.config.Kedge.Install.Device = i.answers.Kedge.Install.Device
+	i.config.Kedge.Install.Wipe = i.answers.Kedge.Install.Wipe
+	return nil
+}
+
+// run chooses the disk and installs to it.
+func (i *installer) run(ctx context.Context, report install.Report) error {
+	disk, err := install.Choose(i.disks, i.config.Kedge.Install, i.need())
+	if err != nil {
+		return err
+	}
+	i.answers.Kedge.Install = config.Install{} // that was for now
+	answers, err := config.Marshal(i.answers)
+	if err != nil {
+		return err
+	}
+	steps, err := install.Steps(install.Options{Disk: disk, Image: i.image, Config: i.file, Answers: answers})
+	if err != nil {
+		return err
+	}
+	return install.Run(ctx, install.System{}, steps, report)
+}
+
+// newTeller reports to a stream: each step on a line of its own, long ones with
+// every tenth of their way.
+func newTeller(w io.Writer) install.Report {
+	var begun time.Time
+	told := int64(0)
+	return func(s install.Step, done int64) {
+		total := s.Bytes()
+		switch {
+		case done == 0:
+			begun, told = time.Now(), 0
+			fmt.Fprintf(w, "kedge: install: %s\n", s)
+		case total > 0 && done*10/total > told:
+			told = done * 10 / total
+			rate := float64(done) / time.Since(begun).Seconds()
+			fmt.Fprintf(w, "kedge: install: %d %%, %s/s\n", told*10, install.Bytes(int64(rate)))
+		}
+	}
+}

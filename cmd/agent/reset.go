@@ -1,0 +1,51 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/kedgeos/kedge/pkg/cli"
+	"github.com/kedgeos/kedge/pkg/node/boot"
+	"github.com/kedgeos/kedge/pkg/sys/atomicfile"
+	"github.com/kedgeos/kedge/pkg/sys/power"
+)
+
+func resetCommand() *cli.Command {
+	var yes bool
+	return &cli.Command{
+		Name: "reset", Usage: "[--yes]", Short: "restart, and lose all state but the configuration written at installation",
+		Flags: func(fs *flag.FlagSet) { fs.BoolVar(&yes, "yes", false, "do not ask") },
+		Run: func(ctx context.Context, env cli.Env) error {
+			if err := noArguments(env); err != nil {
+				return err
+			}
+			if os.Geteuid() != 0 {
+				return cli.Hint(errors.New("reset: only root may"), "try sudo")
+			}
+			_, init := sockets()
+			record, err := init.Boot(ctx)
+			if err != nil {
+				return initHint(err)
+			}
+			if record.Mode != boot.ModeDisk {
+				return errors.New("reset: this system keeps no state: a restart is a reset")
+			}
+			if !yes {
+				fmt.Fprint(env.Stdout, "All state will be lost: containers, volumes, the cluster, logs. Type reset to go on: ")
+				line, err := bufio.NewReader(env.Stdin).ReadString('\n')
+				if err != nil || strings.TrimSpace(line) != "reset" {
+					return errors.New("reset: not confirmed; nothing was removed")
+				}
+			}
+			if err := atomicfile.WriteFile("/var/"+boot.ResetMark, nil, 0o600); err != nil {
+				return err
+			}
+			return initHint(init.Power(ctx, power.Reboot))
+		},
+	}
+}

@@ -1,0 +1,378 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/kedgeos/kedge/pkg/api/config"
+	"github.com/kedgeos/kedge/pkg/api/release"
+	"github.com/kedgeos/kedge/pkg/cli"
+	"github.com/kedgeos/kedge/pkg/format/minisign"
+	"github.com/kedgeos/kedge/pkg/node/boot"
+	"github.com/kedgeos/kedge/pkg/node/datasource"
+	"github.com/kedgeos/kedge/pkg/node/install"
+	"github.com/kedgeos/kedge/pkg/node/slot"
+	"github.com/kedgeos/kedge/pkg/node/update"
+	"github.com/kedgeos/kedge/pkg/sys/power"
+)
+
+// Files of an upgrade.
+const (
+	upgradeLock  = "/run/kedge/upgrade.lock"
+	upgradeImage = "/var/lib/kedge/upgrade.iso" // of one that was fetched
+	espMount     = "/run/kedge/esp"
+	damagedState = update.StateFile + ".damaged"
+)
+
+// An upgrader changes the slots of this machine; one at a time does.
+type upgrader struct {
+	lock    *os.File
+	slots   update.System
+	running update.Running
+	state   update.State
+	policy  config.Upgrade
+}
+
+// openUpgrader waits until no other upgrader is at work, if wait is set, and
+// otherwise fails with update.ErrBusy.
+func openUpgrader(record boot.Record, wait bool) (*upgrader, error) {
+	u := &upgrader{
+		slots:   update.System{Medium: record.Medium, MountPoint: espMount},
+		running: update.Running{Release: update.Release{Version: release.Version, ID: record.ID}, Slot: record.Slot, Trial: record.Trial},
+	}
+	if record.Slot == "" || record.Mode != boot.ModeDisk {
+		return nil, update.ErrNotInstalled
+	}
+	var err error
+	if u.lock, err = os.OpenFile(upgradeLock, os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return nil, err
+	}
+	how := syscall.LOCK_EX | syscall.LOCK_NB
+	if wait {
+		how = syscall.LOCK_EX
+	}
+	if syscall.Flock(int(u.lock.Fd()), how) != nil {
+		u.lock.Close()
+		return nil, update.ErrBusy
+	}
+	if u.state, err = update.Load(update.StateFile); err != nil {
+		// What it said is lost; a trial must still come to its end.
+		logrus.Warnf("%v; it is kept as %s", err, damagedState)
+		err = os.Rename(update.StateFile, damagedState)
+	}
+	if err != nil {
+		u.lock.Close()
+		return nil, err
+	}
+	return u, nil
+}
+
+func (u *upgrader) close() { u.lock.Close() }
+
+// save keeps the state on the disk, and here.
+func (u *upgrader) save(s update.State) error {
+	s.Changed = time.Now().UTC()
+	if err := s.Save(update.StateFile); err != nil {
+		return err
+	}
+	u.state = s
+	return nil
+}
+
+// upgradeOptions is what the verbs of "kedge upgrade" were asked for.
+type upgradeOptions struct {
+	policy    update.Policy
+	tries     int
+	noRestart bool
+}
+
+func upgradeCommand() *cli.Command {
+	var o upgradeOptions
+	flags := func(fs *flag.FlagSet) {
+		fs.BoolVar(&o.policy.Downgrade, "allow-downgrade", false, "take an older version too")
+		fs.BoolVar(&o.policy.Bad, "again", false, "take a release that failed on this machine before")
+	}
+	verb := func(name, usage, short string, flags func(*flag.FlagSet), run func(context.Context, cli.Env, *upgrader) error) *cli.Command {
+		return &cli.Command{Name: name, Usage: usage, Short: short, Flags: flags, Run: func(ctx context.Context, env cli.Env) error {
+			if os.Geteuid() != 0 {
+				return cli.Hint(fmt.Errorf("upgrade %s: only root may", name), "try sudo")
+			}
+			_, init := sockets()
+			record, err := init.Boot(ctx)
+			if err != nil {
+				return initHint(err)
+			}
+			u, err := openUpgrader(record, false)
+			if err != nil {
+				return upgradeHint(err)
+			}
+			defer u.close()
+			layers, _ := datasource.Layers(datasource.Gather(ctx, datasource.System{MountPoint: installMount}, true))
+			u.policy = config.Merge(layers...).Config.Kedge.Upgrade
+			return upgradeHint(run(ctx, env, u))
+		}}
+	}
+	return &cli.Command{Name: "upgrade", Short: "put another release on this machine", Sub: []*cli.Command{
+		verb("check", "IMAGE", "say whether an image, a file or URL, may be put on this machine", flags, func(ctx context.Context, env cli.Env, u *upgrader) error {
+			i, closer, err := u.admit(ctx, env, o)
+			if err != nil {
+				return err
+			}
+			defer closer.Close()
+			_, err = fmt.Fprintf(env.Stdout, "Kedge %s (%s) may follow %s\n", i.Manifest.Version, i.Manifest.ID, u.running.Release)
+			return err
+		}),
+		verb("stage", "IMAGE", "write an image to the idle slot", flags, func(ctx context.Context, env cli.Env, u *upgrader) error {
+			return u.stage(ctx, env, o)
+		}),
+		verb("apply", "IMAGE", "stage an image, restart into it, and keep it if the node becomes healthy", func(fs *flag.FlagSet) {
+			flags(fs)
+			fs.IntVar(&o.tries, "tries", slot.MaxTries, "`number` of starts that the trial has")
+			fs.BoolVar(&o.noRestart, "no-reboot", false, "leave the restart to somebody else")
+		}, func(ctx context.Context, env cli.Env, u *upgrader) error {
+			if err := u.stage(ctx, env, o); err != nil {
+				return err
+			}
+			if err := update.Arm(u.slots, u.state, o.tries, u.save); err != nil {
+				return err
+			}
+			fmt.Fprintln(env.Stdout, u.state.Text())
+			if o.noRestart {
+				return nil
+			}
+			_, init := sockets()
+			return initHint(init.Power(ctx, power.Reboot))
+		}),
+		verb("status", "", "say how the last upgrade stands", nil, func(_ context.Context, env cli.Env, u *upgrader) error {
+			return u.status(env.Stdout)
+		}),
+		verb("confirm", "", "commit what is on trial now, without waiting for its health", nil, func(_ context.Context, env cli.Env, u *upgrader) error {
+			if err := update.Commit(u.slots, u.state, u.save); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(env.Stdout, u.state.Text())
+			return err
+		}),
+		verb("rollback", "", "restart into the release before this one", nil, func(ctx context.Context, env cli.Env, u *upgrader) error {
+			return u.rollback(ctx)
+		}),
+	}}
+}
+
+// upgradeHint tells the way out of a refusal.
+func upgradeHint(err error) error {
+	switch {
+	case errors.Is(err, update.ErrDowngrade):
+		return cli.Hint(err, "--allow-downgrade takes it")
+	case errors.Is(err, update.ErrBad):
+		return cli.Hint(err, "--again takes it")
+	case errors.Is(err, release.ErrUnsigned), errors.Is(err, minisign.ErrUnknownKey):
+		return cli.Hint(err, "sign it with \"kedge sign\" and a key in upgrade.keys, or set upgrade.allow_unsigned")
+	case errors.Is(err, update.ErrNotInstalled):
+		return cli.Hint(err, "\"kedge install\" installs this system")
+	case errors.Is(err, update.ErrBusy):
+		return cli.Hint(err, "\"kedge upgrade status\" says which; \"kedge upgrade confirm\" or \"rollback\" ends a trial")
+	}
+	return err
+}
+
+// admit opens the image that the command names, verifies it, and asks whether
+// it may be put on this machine. Nothing is written to a slot before that.
+func (u *upgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (*release.Image, io.Closer, error) {
+	if len(env.Args) != 2 {
+		return nil, nil, cli.Usagef("upgrade: which image? a file or URL")
+	}
+	file, err := openNamed(ctx, env.Args[1], upgradeImage, newTransfer(env.Stderr))
+	if err != nil {
+		return nil, nil, err
+	}
+	i, err := func() (*release.Image, error) {
+		size, err := file.Seek(0, io.SeekEnd)
+		if err != nil {
+			return nil, err
+		}
+		i, err := release.Open(file, size)
+		if err != nil {
+			return nil, fmt.Errorf("open image %s: %w", env.Args[1], err)
+		}
+		slotSize, err := u.slots.SlotSize(slot.Other(u.running.Slot))
+		if err != nil {
+			return nil, err
+		}
+		if err := update.Admit(i, u.running, u.state, o.policy, runtime.GOARCH, slotSize); err != nil {
+			return nil, err
+		}
+		if err := u.trust(i, env.Stderr); err != nil {
+			return nil, err
+		}
+		return i, i.Verify(ctx, nil)
+	}()
+	if err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	return i, file, nil
+}
+
+// keyFiles are the public keys that an image trusts for what comes after it.
+const keyFiles = "/usr/lib/kedge/keys/*.pub"
+
+// trust says whether somebody whom this machine trusts has signed the image.
+func (u *upgrader) trust(i *release.Image, w io.Writer) error {
+	var keys []minisign.PublicKey
+	texts := u.policy.Keys
+	files, _ := filepath.Glob(keyFiles) // the pattern is sound
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		texts = append(texts, string(text))
+	}
+	for _, text := range texts {
+		key, err := minisign.ParsePublicKey(text)
+		if err != nil {
+			return fmt.Errorf("read trusted key: %w", err)
+		}
+		keys = append(keys, key)
+	}
+	comment, err := i.VerifySignature(keys)
+	switch {
+	case err == nil:
+		fmt.Fprintf(w, "kedge: upgrade: signed: %s\n", comment)
+		return nil
+	case u.policy.AllowUnsigned:
+		fmt.Fprintf(w, "kedge: upgrade: WARNING: %v; taken because upgrade.allow_unsigned is set\n", err)
+		return nil
+	}
+	return err
+}
+
+func (u *upgrader) stage(ctx context.Context, env cli.Env, o upgradeOptions) error {
+	i, closer, err := u.admit(ctx, env, o)
+	if err != nil {
+		return err
+	}
+	defer closer.Close()
+	if err := u.carry(i); err != nil {
+		return err
+	}
+	fmt.Fprintf(env.Stderr, "kedge: upgrade: write Kedge %s to slot %s\n", i.Manifest.Version, slot.Other(u.running.Slot))
+	report, done := newShare(env.Stderr, "upgrade", 2*i.Size), int64(0)
+	err = update.Stage(ctx, u.slots, i, u.running, u.state, func(n int64) {
+		done += n
+		report(done)
+	}, u.save)
+	if err != nil {
+		return err
+	}
+	os.Remove(upgradeImage) // it lies in the slot now
+	fmt.Fprintln(env.Stdout, u.state.Text())
+	return nil
+}
+
+// carry makes the image bring the configuration that is embedded in the running
+// slot, in the place of its own: an upgrade changes the system, not the site.
+func (u *upgrader) carry(i *release.Image) error {
+	f, err := os.Open(u.slots.Medium)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	running, err := release.Open(f, size)
+	if err != nil {
+		return fmt.Errorf("read running slot: %w", err)
+	}
+	area, err := running.Embedded()
+	if err != nil {
+		return fmt.Errorf("read configuration of the running slot: %w", err)
+	}
+	return i.SetEmbedded(area)
+}
+
+func (u *upgrader) status(w io.Writer) error {
+	record, notes, err := u.slots.Record()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "Running     %s, slot %s\n", u.running.Release, u.running.Slot)
+	fmt.Fprintf(w, "Committed   slot %s\n", record.Good)
+	if record.Trial != "" {
+		fmt.Fprintf(w, "On trial    slot %s, %d starts left\n", record.Trial, record.Tries)
+	}
+	if text := u.state.Text(); text != "" {
+		fmt.Fprintf(w, "Upgrade     %s\n", text)
+	}
+	for _, b := range u.state.Bad {
+		fmt.Fprintf(w, "Bad         %s, %s: %s\n", b.Release, b.Time.Format(time.DateTime), b.Reason)
+	}
+	for _, n := range notes {
+		fmt.Fprintf(w, "Mended      %s\n", n)
+	}
+	return nil
+}
+
+// rollback ends a trial, or makes the other slot the one to start when that is
+// the release before this one.
+func (u *upgrader) rollback(ctx context.Context) error {
+	_, init := sockets()
+	switch u.state.Phase {
+	case update.Trial:
+		if err := update.GiveUp(u.slots, u.state, "somebody took it back", u.save); err != nil {
+			return err
+		}
+	case update.Committed:
+		s := u.state
+		s.Phase, s.Slot = update.Staged, slot.Other(u.running.Slot)
+		s.To, s.From = s.From, u.running.Release
+		if err := u.save(s); err != nil {
+			return err
+		}
+		if err := update.Arm(u.slots, u.state, slot.MaxTries, u.save); err != nil {
+			return err
+		}
+	default:
+		return errors.New("there is no release to go back to: none was upgraded from on this machine")
+	}
+	return initHint(init.Power(ctx, power.Reboot))
+}
+
+// newShare tells every tenth of a long way.
+func newShare(w io.Writer, what string, total int64) func(done int64) {
+	begun, told := time.Now(), int64(0)
+	return func(done int64) {
+		if done*10/total > told {
+			told = done * 10 / total
+			rate := float64(done) / time.Since(begun).Seconds()
+			fmt.Fprintf(w, "kedge: %s: %d %%, %s/s\n", what, told*10, install.Bytes(int64(rate)))
+		}
+	}
+}
+
+// newTransfer tells how a download goes on.
+func newTransfer(w io.Writer) func(done, size int64) {
+	var report func(int64)
+	return func(done, size int64) {
+		if size <= 0 {
+			return
+		}
+		if report == nil {
+			report = newShare(w, "fetch", size)
+		}
+		report(done)
+	}
+}

@@ -1,0 +1,139 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/mod/semver"
+
+	"github.com/kedgeos/kedge/pkg/api/layout"
+	"github.com/kedgeos/kedge/pkg/api/release"
+)
+
+// Reasons to refuse a release, before anything is written.
+var (
+	ErrNotInstalled = errors.New("this system was not started from a slot: only an installed one can be upgraded")
+	ErrSame         = errors.New("it runs already")
+	ErrArch         = errors.New("it is for another architecture")
+	ErrDowngrade    = errors.New("it is older than what runs")
+	ErrBad          = errors.New("it failed on this machine before")
+	ErrTooLarge     = errors.New("it is larger than a slot")
+	ErrBusy         = errors.New("an upgrade is under way")
+)
+
+// Policy is what a user may allow.
+type Policy struct {
+	Downgrade bool // an older version
+	Bad       bool // a release that failed here before
+}
+
+// Admit says why an image may not be put on this machine, or nil. SlotSize is
+// the size of the idle slot in bytes, arch that of this machine.
+func Admit(i *release.Image, r Running, s State, p Policy, arch string, slotSize int64) error {
+	m := i.Manifest
+	refuse := func(err error, format string, args ...any) error {
+		return fmt.Errorf("refuse %s %s (%s): %w%s", m.Name, m.Version, m.ID, err, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case r.Slot == "":
+		return ErrNotInstalled
+	case r.Trial:
+		return refuse(ErrBusy, ": %s is on trial", r.Release)
+	case m.Arch != arch:
+		return refuse(ErrArch, ": %s, this machine is %s", m.Arch, arch)
+	case m.ID == r.ID:
+		return refuse(ErrSame, "")
+	case i.Size > slotSize:
+		return refuse(ErrTooLarge, ": %d bytes of %d", i.Size, slotSize)
+	case s.IsBad(m.ID) != "" && !p.Bad:
+		return refuse(ErrBad, ": %s", s.IsBad(m.ID))
+	case older(m.Version, r.Version) && !p.Downgrade:
+		return refuse(ErrDowngrade, ": %s", r.Version)
+	}
+	return nil
+}
+
+// older compares versions as semver.org says; versions of another form are
+// never older.
+func older(a, b string) bool {
+	a, b = "v"+strings.TrimPrefix(a, "v"), "v"+strings.TrimPrefix(b, "v")
+	return semver.IsValid(a) && semver.IsValid(b) && semver.Compare(a, b) < 0
+}
+
+// A Slots is the machine's two slots and their record.
+type Slots interface {
+	// Disarm ends a trial on record, whose slot is about to be overwritten.
+	Disarm() error
+	// Write puts an image into the partition of a slot, so that one that was cut
+	// off is no image, and reads it back.
+	Write(ctx context.Context, i *release.Image, partition string, progress func(int64)) error
+	Arm(slot string, tries int) error
+	Commit(slot string) error
+}
+
+// Stage writes an image to the idle slot. The caller has admitted and verified
+// it. Save is called with the state before and after the slot is written.
+func Stage(ctx context.Context, m Slots, i *release.Image, r Running, s State, progress func(int64), save func(State) error) error {
+	to := other(r.Slot)
+	s.Phase, s.Slot, s.Reason = Idle, "", ""
+	if err := m.Disarm(); err != nil {
+		return err
+	}
+	if err := save(s); err != nil {
+		return err
+	}
+	if err := m.Write(ctx, i, layout.SlotPartition(to), progress); err != nil {
+		return fmt.Errorf("write slot %s: %w", to, err)
+	}
+	s.Phase, s.Slot = Staged, to
+	s.To, s.From = Release{i.Manifest.Version, i.Manifest.ID}, r.Release
+	return save(s)
+}
+
+func other(slot string) string {
+	if slot == layout.SlotA {
+		return layout.SlotB
+	}
+	return layout.SlotA
+}
+
+// Arm puts what is staged on trial for a number of starts. The state says so
+// before the record does: one that says armed while the record does not is a
+// trial that never came, which the next boot tells.
+func Arm(m Slots, s State, tries int, save func(State) error) error {
+	if s.Phase != Staged {
+		return errors.New("nothing is staged")
+	}
+	s.Phase = Armed
+	if err := save(s); err != nil {
+		return err
+	}
+	return m.Arm(s.Slot, tries)
+}
+
+// Commit makes the running trial what this machine starts.
+func Commit(m Slots, s State, save func(State) error) error {
+	if s.Phase != Trial {
+		return errors.New("nothing is on trial")
+	}
+	if err := m.Commit(s.Slot); err != nil {
+		return err
+	}
+	s.Phase, s.Reason = Committed, ""
+	return save(s)
+}
+
+// GiveUp ends the running trial: the next start is the committed slot, which
+// then tells the reason. The caller restarts the machine.
+func GiveUp(m Slots, s State, reason string, save func(State) error) error {
+	if s.Phase != Trial {
+		return errors.New("nothing is on trial")
+	}
+	s.Reason = reason
+	if err := save(s); err != nil {
+		return err
+	}
+	return m.Disarm()
+}

@@ -1,0 +1,162 @@
+// Package update puts another release into the idle slot, on trial, and decides
+// what becomes of it: committed when the node is healthy with it, else taken
+// back, and never armed again by itself.
+//
+// The state is one file that both slots read. Each step has one point at which
+// it counts: the write of that file, or that of the boot record. A power cut
+// anywhere leaves the committed slot, or the one on trial.
+package update
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/kedgeos/kedge/pkg/sys/atomicfile"
+)
+
+// StateFile is where the state is kept, on the machine's state file system.
+const StateFile = "/var/lib/kedge/upgrade.json"
+
+// A Phase is how far an upgrade is.
+type Phase string
+
+// The phases. Idle is the one of a machine that was never upgraded.
+const (
+	Idle       Phase = ""
+	Staged     Phase = "staged"      // it lies in the idle slot, whole
+	Armed      Phase = "armed"       // the next start is its trial
+	Trial      Phase = "trial"       // it runs, and has to show its health
+	Committed  Phase = "committed"   // it is what this machine starts
+	RolledBack Phase = "rolled back" // its trial failed; the release before it runs
+)
+
+// A Release is one release, as the state names it.
+type Release struct {
+	Version string `json:"version"`
+	ID      string `json:"id"`
+}
+
+func (r Release) String() string { return r.Version + " (" + r.ID + ")" }
+
+// A State is what this machine knows of its upgrades.
+type State struct {
+	Phase   Phase     `json:"phase"`
+	Slot    string    `json:"slot,omitempty"` // that To lies in
+	To      Release   `json:"to"`             // the last release that was staged
+	From    Release   `json:"from"`           // what ran when To was staged
+	Reason  string    `json:"reason,omitempty"`
+	Changed time.Time `json:"changed"`
+	Bad     []Bad     `json:"bad,omitempty"`
+}
+
+// A Bad release failed its trial on this machine.
+type Bad struct {
+	Release
+	Reason string    `json:"reason"`
+	Time   time.Time `json:"time"`
+}
+
+// maxBad bounds the list of bad releases; the oldest are forgotten.
+const maxBad = 20
+
+// IsBad returns why a release is not to be armed again by itself, "" if it may.
+func (s State) IsBad(id string) string {
+	i := slices.IndexFunc(s.Bad, func(b Bad) bool { return b.ID == id })
+	if i < 0 {
+		return ""
+	}
+	return s.Bad[i].Reason
+}
+
+// markBad remembers that the release on trial failed.
+func (s *State) markBad(reason string, now time.Time) {
+	s.Bad = slices.DeleteFunc(s.Bad, func(b Bad) bool { return b.ID == s.To.ID })
+	s.Bad = append(s.Bad, Bad{s.To, reason, now})
+	if n := len(s.Bad); n > maxBad {
+		s.Bad = s.Bad[n-maxBad:]
+	}
+}
+
+// Load reads the state; a machine without the file is Idle. A damaged file is
+// an error, and the state that can still be used is Idle.
+func Load(path string) (State, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return State{}, nil
+	}
+	if err != nil {
+		return State{}, err
+	}
+	var s State
+	if err := json.Unmarshal(b, &s); err != nil {
+		return State{}, fmt.Errorf("read %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// Save writes the state, whole or not at all.
+func (s State) Save(path string) error {
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteFile(path, append(b, '\n'), 0o644)
+}
+
+// Running is what a boot knows of itself.
+type Running struct {
+	Release
+	Slot  string // a or b; "" for a system that is not installed
+	Trial bool
+}
+
+// Booted returns the state as a boot finds it: what was armed is on trial now,
+// or its trial is over.
+func (s State) Booted(r Running, now time.Time) State {
+	if s.Phase != Armed && s.Phase != Trial {
+		return s
+	}
+	was := s.Phase
+	switch {
+	case r.Slot == s.Slot && r.Trial:
+		s.Phase = Trial
+	case r.Slot == s.Slot: // a commit that a power cut kept from being noted
+		s.Phase, s.Reason = Committed, ""
+	default:
+		s.Phase = RolledBack
+		if s.Reason == "" {
+			s.Reason = map[Phase]string{
+				Armed: "it never came up far enough to say why: its kernel or its first steps failed",
+				Trial: "its trial ended before it became healthy: the machine restarted",
+			}[was]
+		}
+		s.markBad(s.Reason, now)
+	}
+	if s.Phase != was {
+		s.Changed = now
+	}
+	return s
+}
+
+// Text says how an upgrade stands, for a person; "" when there is nothing to
+// say.
+func (s State) Text() string {
+	switch s.Phase {
+	case Staged:
+		return fmt.Sprintf("%s is staged in slot %s", s.To, s.Slot)
+	case Armed:
+		return fmt.Sprintf("%s is armed: the next start is its trial", s.To)
+	case Trial:
+		return fmt.Sprintf("%s is on trial; %s comes back if it fails", s.To, s.From)
+	case Committed:
+		return fmt.Sprintf("%s is committed; before it ran %s", s.To, s.From)
+	case RolledBack:
+		return fmt.Sprintf("%s was taken back: %s", s.To, s.Reason)
+	}
+	return ""
+}

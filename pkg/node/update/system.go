@@ -1,0 +1,94 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/kedgeos/kedge/pkg/api/layout"
+	"github.com/kedgeos/kedge/pkg/api/release"
+	"github.com/kedgeos/kedge/pkg/node/install"
+	"github.com/kedgeos/kedge/pkg/node/slot"
+	"github.com/kedgeos/kedge/pkg/sys/block"
+	"github.com/kedgeos/kedge/pkg/sys/mount"
+)
+
+// System is the Slots of the disk that this machine was started from. Medium is
+// the device of the running slot, MountPoint an empty folder for the EFI system
+// partition, made when it is missing.
+type System struct{ Medium, MountPoint string }
+
+// partition returns the partition of our disk that has this name.
+func (s System) partition(name string) (block.Device, error) {
+	devices, err := block.List()
+	if err != nil {
+		return block.Device{}, err
+	}
+	running := slices.IndexFunc(devices, func(d block.Device) bool { return d.Path == s.Medium })
+	if running < 0 {
+		return block.Device{}, fmt.Errorf("find %s: %s is gone", name, s.Medium)
+	}
+	for _, d := range devices {
+		if d.Parent == devices[running].Parent && d.PartName == name {
+			return d, nil
+		}
+	}
+	return block.Device{}, fmt.Errorf("find %s: disk %s has no such partition", name, devices[running].Parent)
+}
+
+// SlotSize returns the size of the partition of a slot, in bytes.
+func (s System) SlotSize(slot string) (int64, error) {
+	d, err := s.partition(layout.SlotPartition(slot))
+	return d.Size, err
+}
+
+// record calls f with the boot record, while its partition is mounted.
+func (s System) record(f func(slot.Store) error) error {
+	esp, err := s.partition(layout.ESPName)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.MountPoint, 0o700); err != nil {
+		return err
+	}
+	if err := mount.Mount(mount.Spec{Type: "vfat", Source: esp.Path, Target: s.MountPoint, Options: "nosuid,nodev,noexec,umask=0077"}); err != nil {
+		return err
+	}
+	return errors.Join(f(slot.Store{Dir: s.MountPoint + "/" + slot.Folder}), mount.Unmount(s.MountPoint))
+}
+
+// Record reads the boot record, and mends what a power cut left half done. The
+// notes say what was damaged.
+func (s System) Record() (r slot.Record, notes []string, err error) {
+	err = s.record(func(store slot.Store) error {
+		if r, notes, err = store.Load(); err != nil || len(notes) == 0 {
+			return err
+		}
+		return store.Repair()
+	})
+	return r, notes, err
+}
+
+// Disarm implements Slots.
+func (s System) Disarm() error { return s.record(slot.Store.Disarm) }
+
+// Arm implements Slots.
+func (s System) Arm(name string, tries int) error {
+	return s.record(func(store slot.Store) error { return store.Arm(name, tries, true) })
+}
+
+// Commit implements Slots.
+func (s System) Commit(name string) error {
+	return s.record(func(store slot.Store) error { return store.Commit(name) })
+}
+
+// Write implements Slots.
+func (s System) Write(ctx context.Context, i *release.Image, partition string, progress func(int64)) error {
+	d, err := s.partition(partition)
+	if err != nil {
+		return err
+	}
+	return install.System{}.Copy(ctx, i, d.Path, progress)
+}

@@ -1,0 +1,195 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kedgeos/kedge/pkg/api/release"
+)
+
+var (
+	old   = Release{"0.1.0", "0000000000000001"}
+	fresh = Release{"0.2.0", "0000000000000002"}
+	noon  = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+)
+
+func TestBooted(t *testing.T) {
+	inA, inB := Running{old, "a", false}, Running{fresh, "b", false}
+	onTrial := Running{fresh, "b", true}
+	at := func(p Phase, reason string) State {
+		return State{Phase: p, Slot: "b", To: fresh, From: old, Reason: reason}
+	}
+	for _, c := range []struct {
+		name string
+		was  State
+		r    Running
+		want Phase
+		says string
+		bad  bool
+	}{
+		{"never upgraded", State{}, inA, Idle, "", false},
+		{"staged only", at(Staged, ""), inA, Staged, "", false},
+		{"armed, and its trial runs", at(Armed, ""), onTrial, Trial, "", false},
+		{"armed, and never came up", at(Armed, ""), inA, RolledBack, "never came up", true},
+		{"on trial, and started once more", at(Trial, ""), onTrial, Trial, "", false},
+		{"on trial, and its tries ran out", at(Trial, ""), inA, RolledBack, "before it became healthy", true},
+		{"on trial, given up with a reason", at(Trial, "no network"), inA, RolledBack, "no network", true},
+		{"on trial, committed, power cut before the note", at(Trial, ""), inB, Committed, "", false},
+		{"committed", at(Committed, ""), inB, Committed, "", false},
+		{"taken back", at(RolledBack, "why"), inA, RolledBack, "why", false},
+	} {
+		got := c.was.Booted(c.r, noon)
+		if got.Phase != c.want || !strings.Contains(got.Reason, c.says) || c.says == "" && got.Reason != "" {
+			t.Errorf("%s: %q with %q, want %q with %q", c.name, got.Phase, got.Reason, c.want, c.says)
+		}
+		if bad := got.IsBad(fresh.ID) != ""; bad != c.bad {
+			t.Errorf("%s: bad is %v", c.name, bad)
+		}
+		if again := got.Booted(c.r, noon); again.Phase != got.Phase || len(again.Bad) != len(got.Bad) {
+			t.Errorf("%s: the next start changes %+v to %+v", c.name, got, again)
+		}
+	}
+}
+
+func TestBadIsBounded(t *testing.T) {
+	var s State
+	for n := range 3 * maxBad {
+		s.To.ID = fmt.Sprint(n % (2 * maxBad))
+		s.markBad("x", noon)
+	}
+	if len(s.Bad) != maxBad || s.Bad[maxBad-1].ID != s.To.ID {
+		t.Errorf("%d bad releases, the last is %s", len(s.Bad), s.Bad[len(s.Bad)-1].ID)
+	}
+}
+
+func TestAdmit(t *testing.T) {
+	installed := Running{old, "a", false}
+	image := func(version, arch, id string, size int64) *release.Image {
+		return &release.Image{Manifest: release.Manifest{Name: "kedge", Version: version, Arch: arch, ID: id}, Size: size}
+	}
+	good := image("0.2.0", "amd64", fresh.ID, 100)
+	failed := State{Bad: []Bad{{fresh, "kube did not start", noon}}}
+	for _, c := range []struct {
+		name  string
+		image *release.Image
+		r     Running
+		s     State
+		p     Policy
+		want  error
+	}{
+		{"a newer one", good, installed, State{}, Policy{}, nil},
+		{"from a medium", good, Running{old, "", false}, State{}, Policy{}, ErrNotInstalled},
+		{"during a trial", good, Running{old, "a", true}, State{}, Policy{}, ErrBusy},
+		{"another architecture", image("0.2.0", "arm64", fresh.ID, 100), installed, State{}, Policy{}, ErrArch},
+		{"the same", image("0.1.0", "amd64", old.ID, 100), installed, State{}, Policy{}, ErrSame},
+		{"the same version, other content", image("0.1.0", "amd64", "3", 100), installed, State{}, Policy{}, nil},
+		{"older", image("0.0.9", "amd64", "3", 100), installed, State{}, Policy{}, ErrDowngrade},
+		{"older by its suffix", image("0.1.0-rc.1", "amd64", "3", 100), installed, State{}, Policy{}, ErrDowngrade},
+		{"older, allowed", image("0.0.9", "amd64", "3", 100), installed, State{}, Policy{Downgrade: true}, nil},
+		{"a version of another form", image("nightly", "amd64", "3", 100), installed, State{}, Policy{}, nil},
+		{"bad", good, installed, failed, Policy{}, ErrBad},
+		{"bad, once more", good, installed, failed, Policy{Bad: true}, nil},
+		{"too large", image("0.2.0", "amd64", fresh.ID, 1001), installed, State{}, Policy{}, ErrTooLarge},
+	} {
+		if err := Admit(c.image, c.r, c.s, c.p, "amd64", 1000); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			t.Errorf("%s: Admit = %v, want %v", c.name, err, c.want)
+		}
+	}
+}
+
+// slots writes down what it is asked, and fails where it is told to.
+type slots struct {
+	log  []string
+	fail string
+}
+
+func (s *slots) note(line string) error {
+	s.log = append(s.log, line)
+	if line == s.fail {
+		return errors.New("input/output error")
+	}
+	return nil
+}
+
+func (s *slots) Disarm() error { return s.note("disarm") }
+func (s *slots) Write(_ context.Context, _ *release.Image, partition string, _ func(int64)) error {
+	return s.note("write " + partition)
+}
+func (s *slots) Arm(slot string, tries int) error {
+	return s.note(fmt.Sprint("arm ", slot, " ", tries))
+}
+func (s *slots) Commit(slot string) error { return s.note("commit " + slot) }
+
+// TestLife takes a machine from a staged release to a committed one, and breaks
+// every step: what is on disk then must be true.
+func TestLife(t *testing.T) {
+	image := &release.Image{Manifest: release.Manifest{Version: fresh.Version, ID: fresh.ID}}
+	life := func(m *slots, states *[]State) error {
+		save := func(s State) error {
+			*states = append(*states, s)
+			return m.note("save " + string(s.Phase))
+		}
+		last := func() State { return (*states)[len(*states)-1] }
+		if err := Stage(context.Background(), m, image, Running{old, "a", false}, State{}, nil, save); err != nil {
+			return err
+		}
+		if err := Arm(m, last(), 3, save); err != nil {
+			return err
+		}
+		*states = append(*states, last().Booted(Running{fresh, "b", true}, noon))
+		return Commit(m, last(), save)
+	}
+	whole := &slots{}
+	var states []State
+	if err := life(whole, &states); err != nil {
+		t.Fatal(err)
+	}
+	want := "disarm, save , write KEDGE-B, save staged, save armed, arm b 3, commit b, save committed"
+	if got := strings.Join(whole.log, ", "); got != want {
+		t.Errorf("did %s, want %s", got, want)
+	}
+	for n, step := range whole.log {
+		m, states := &slots{fail: step}, []State(nil)
+		if err := life(m, &states); err == nil || len(m.log) != n+1 {
+			t.Errorf("%s fails: %v, did %v", step, err, m.log)
+		}
+		if strings.HasPrefix(step, "write") && states[len(states)-1].Phase != Idle {
+			t.Errorf("%s fails: the state says %q of a slot that is half written", step, states[len(states)-1].Phase)
+		}
+	}
+	if err := Arm(&slots{}, State{}, 3, nil); err == nil {
+		t.Error("nothing can be armed")
+	}
+	if err := Commit(&slots{}, State{Phase: Staged}, nil); err == nil {
+		t.Error("what is not on trial can be committed")
+	}
+	if err := GiveUp(&slots{}, State{Phase: Committed}, "x", nil); err == nil {
+		t.Error("what is not on trial can be given up")
+	}
+}
+
+func TestStateFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "upgrade.json")
+	if s, err := Load(path); err != nil || s.Phase != Idle {
+		t.Errorf("Load without a file = %+v, %v", s, err)
+	}
+	s := State{Phase: Trial, Slot: "b", To: fresh, From: old, Changed: noon, Bad: []Bad{{old, "why", noon}}}
+	if err := s.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Load(path); err != nil || fmt.Sprint(got) != fmt.Sprint(s) {
+		t.Errorf("Load = %+v, %v, want %+v", got, err, s)
+	}
+	if err := os.WriteFile(path, []byte(`{"phase": "tri`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("Load of a torn file = %v", err)
+	}
+}
