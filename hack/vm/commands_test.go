@@ -37,6 +37,12 @@ var commands = map[string]func(*script, bool, []string){
 	"reboot":      on(reboot),
 	"poweroff":    on(powerOff),
 	"powerbutton": on(powerButton),
+	"off":         on(waitOff),
+	"again":       on(again),
+	"image":       plain(buildImage),
+	"readkey":     plain(readKey),
+	"type":        on(typeText),
+	"disk":        plain(makeDisk),
 	"cut-power":   on(cutPower),
 	"stages":      on(printStages),
 	"embed":       plain(embedConfig),
@@ -84,6 +90,7 @@ type bootFlags struct {
 	media, network string
 	config         string
 	stick, state   string
+	disk, bus      string
 	tftp, bootfile string
 	beside, room   string
 }
@@ -99,6 +106,8 @@ func (b *bootFlags) set(fs *flag.FlagSet) {
 	fs.StringVar(&b.spec.Append, "append", "", "kernel parameters of a direct boot")
 	fs.StringVar(&b.config, "config", "", "config.yaml given by the hypervisor")
 	fs.StringVar(&b.stick, "stick", "", "image of a USB stick")
+	fs.StringVar(&b.disk, "disk", "", "a disk; without an image the machine starts from it")
+	fs.StringVar(&b.bus, "bus", "disk", "how it is attached: disk (virtio), nvme, sata or usb")
 	fs.StringVar(&b.state, "state", "", "disk for state; direct boot in disk mode")
 	fs.StringVar(&b.tftp, "tftp", "", "folder of a network boot")
 	fs.StringVar(&b.bootfile, "bootfile", "", "file in it to boot")
@@ -138,6 +147,9 @@ func (b *bootFlags) complete(ts *script, l *lab) error {
 	}
 	if b.stick != "" {
 		b.spec.Drives = append(b.spec.Drives, qemu.Drive{File: ts.MkAbs(b.stick), Bus: qemu.USB, ReadOnly: true})
+	}
+	if b.disk != "" {
+		b.spec.Drives = append(b.spec.Drives, qemu.Drive{File: ts.MkAbs(b.disk), Bus: qemu.Bus(b.bus), Boot: true})
 	}
 	if b.state != "" {
 		b.spec.Drives = append(b.spec.Drives, qemu.Drive{File: ts.MkAbs(b.state), Bus: qemu.Disk})
@@ -429,6 +441,28 @@ func powerButton(ts *script, m *machine, neg bool, args []string) error {
 	return m.off(ctx)
 }
 
+// waitOff waits until the machine switches itself off.
+func waitOff(ts *script, m *machine, neg bool, args []string) error {
+	ctx, cancel := within()
+	defer cancel()
+	return m.off(ctx)
+}
+
+// again waits until the machine has restarted by itself.
+func again(ts *script, m *machine, neg bool, args []string) error {
+	ctx, cancel := within()
+	defer cancel()
+	m.boot++
+	m.vm.Guest.Forget()
+	_, err := m.vm.Console.WaitStage(ctx, m.boot, "initrd")
+	return err
+}
+
+// typeText types lines on the console, as a person would.
+func typeText(ts *script, m *machine, neg bool, args []string) error {
+	return m.vm.Type(strings.Join(args, "\n") + "\n")
+}
+
 // off waits for the end, which must be the guest's own will.
 func (m *machine) off(ctx context.Context) error {
 	if err := m.vm.WaitOff(ctx); err != nil {
@@ -470,6 +504,57 @@ func embedConfig(ts *script, args []string) error {
 	return err
 }
 
+// buildImage builds the amd64 image as another release, with the files of a
+// folder over its own.
+func buildImage(ts *script, args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: image FILE VERSION [OVERLAY]")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "kedge-image-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	base, err := filepath.Rel(dir, filepath.Join(root, "images/edge.yaml"))
+	if err != nil {
+		return err
+	}
+	overlays := []string{"overlay"}
+	if len(args) > 2 {
+		overlays = append(overlays, ts.MkAbs(args[2]))
+	}
+	recipe := filepath.Join(dir, "next.yaml")
+	text := fmt.Sprintf("base: %s\nroot: %s\noutputs: [iso]\noverlays: [%s]\n", base, root, strings.Join(overlays, ", "))
+	if err := os.WriteFile(recipe, []byte(text), 0o644); err != nil {
+		return err
+	}
+	if err := qemu.CopyFile(filepath.Join(root, "images/edge.amd64.lock"), filepath.Join(dir, "next.amd64.lock")); err != nil {
+		return err
+	}
+	ctx, cancel := within()
+	defer cancel()
+	out, err := exec.CommandContext(ctx, filepath.Join(*bin, "kedge"), "build", recipe, "--arch", "amd64", "--release", args[1],
+		"--compression", "fast", "--fresh-lock-if-gone", "--output", dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("kedge build: %w\n%s", err, out)
+	}
+	return os.Rename(filepath.Join(dir, "kedge-"+args[1]+"-amd64.iso"), ts.MkAbs(args[0]))
+}
+
+// readKey puts the key in a public key file into a variable.
+func readKey(ts *script, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: readkey VARIABLE FILE")
+	}
+	lines := strings.Split(strings.TrimSpace(ts.ReadFile(args[1])), "\n")
+	ts.Setenv(args[0], lines[len(lines)-1])
+	return nil
+}
+
 func makeStick(ts *script, args []string) error {
 	if len(args) < 4 {
 		return errors.New("usage: stick FILE KIND LABEL SOURCE…")
@@ -500,6 +585,25 @@ func makeState(ts *script, args []string) error {
 	ctx, cancel := within()
 	defer cancel()
 	return qemu.MakeState(ctx, ts.MkAbs(args[0]), size)
+}
+
+// makeDisk makes an empty disk, or one with the content of a file at its start.
+func makeDisk(ts *script, args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: disk FILE SIZE [CONTENT]")
+	}
+	_, size, err := qemu.ParseDisk("disk:" + args[1])
+	if err != nil {
+		return err
+	}
+	var content []byte
+	if len(args) > 2 {
+		content = []byte(ts.ReadFile(args[2]))
+	}
+	if err := os.WriteFile(ts.MkAbs(args[0]), content, 0o644); err != nil {
+		return err
+	}
+	return os.Truncate(ts.MkAbs(args[0]), size)
 }
 
 func isClean(ts *script, neg bool, args []string) {

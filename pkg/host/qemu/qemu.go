@@ -14,6 +14,7 @@ package qemu
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -29,11 +30,13 @@ const (
 // Bus says what a drive looks like to the machine.
 type Bus string
 
-// The kinds of drive: a CD-ROM, a USB stick, and a plain disk (virtio).
+// The kinds of drive: a CD-ROM, a USB stick, and disks: virtio's, NVMe and SATA.
 const (
 	CDROM Bus = "cdrom"
 	USB   Bus = "usb"
 	Disk  Bus = "disk"
+	NVMe  Bus = "nvme"
+	SATA  Bus = "sata" // amd64 only
 )
 
 // A Drive is one medium or disk. Boot drives are tried in the order of the list.
@@ -170,8 +173,8 @@ func (o Options) check() error {
 		return fmt.Errorf("virtual machine: no accelerator given")
 	}
 	for _, d := range o.Drives {
-		if d.Bus != CDROM && d.Bus != USB && d.Bus != Disk {
-			return fmt.Errorf("virtual machine: %s: drive kind %q is not cdrom, usb or disk", d.File, d.Bus)
+		if !slices.Contains([]Bus{CDROM, USB, Disk, NVMe, SATA}, d.Bus) {
+			return fmt.Errorf("virtual machine: %s: drive kind %q is not cdrom, usb, disk, nvme or sata", d.File, d.Bus)
 		}
 	}
 	return nil
@@ -247,6 +250,9 @@ func (o Options) drives(a *arguments) {
 			a.add("-device", "qemu-xhci")
 		}
 		device += ",id=" + id + "-dev,drive=" + id
+		if d.Bus == NVMe || d.Bus == SATA || d.Bus == Disk {
+			device += ",serial=kedge-" + id
+		}
 		if d.Boot && o.Kernel == "" { // a kernel given directly has place 0 itself
 			device += fmt.Sprintf(",bootindex=%d", boot)
 			boot++
@@ -259,6 +265,10 @@ func (o Options) device(bus Bus) string {
 	switch {
 	case bus == USB:
 		return "usb-storage"
+	case bus == NVMe:
+		return "nvme"
+	case bus == SATA:
+		return "ide-hd"
 	case bus == CDROM && o.Arch == "arm64":
 		return "scsi-cd"
 	case bus == CDROM:
