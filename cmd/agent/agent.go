@@ -78,6 +78,7 @@ type daemon struct {
 	address     string // given to kube; "" before it was started
 	install     string // how an installation goes on; "" when there is none
 	upgradeText string // how the last upgrade stands; "" when there was none
+	onTrial     bool   // the running slot is not committed
 }
 
 func newDaemon(log *logrus.Logger) *daemon {
@@ -480,7 +481,7 @@ func (d *daemon) Status(ctx context.Context) status.Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.Node, s.Login, s.Skipped = d.node, d.login, slices.Clone(d.problems)
-	s.Slot, s.Trial, s.Install = d.record.Slot, d.record.Trial, d.install
+	s.Slot, s.Trial, s.Install = d.record.Slot, d.onTrial, d.install
 	s.Upgrade = d.upgradeText
 	for _, f := range d.found {
 		s.Sources = append(s.Sources, f.Source)

@@ -50,11 +50,7 @@ func (d *daemon) upgrade(ctx context.Context) error {
 		return err
 	}
 	defer u.close()
-	_, notes, err := u.slots.Record()
-	if err != nil {
-		return err
-	}
-	for _, n := range notes {
+	for _, n := range u.notes {
 		d.log.Warn("boot record mended: ", n)
 	}
 	before := u.state
@@ -67,7 +63,8 @@ func (d *daemon) upgrade(ctx context.Context) error {
 		}
 	}
 	d.setUpgrade(u.state.Text())
-	if u.running.Trial && u.state.Phase != update.Trial && u.state.Phase != update.Committed {
+	d.setTrial(u.running.Trial)
+	if u.running.Trial && u.state.Phase != update.Trial {
 		// The state is lost, the record is not: the trial still has to end.
 		if err := u.save(update.State{Phase: update.Trial, Slot: u.running.Slot, To: u.running.Release}); err != nil {
 			return err
@@ -96,6 +93,7 @@ func (d *daemon) trial(ctx context.Context, u *upgrader) error {
 				return err
 			}
 			d.setUpgrade(u.state.Text())
+			d.setTrial(false)
 			return console.Write("kedge: upgrade: " + u.state.Text() + "\n")
 		}
 		if time.Since(begun) > limit {
@@ -132,6 +130,12 @@ func (d *daemon) unhealthy() string {
 		return "the node is not Ready: " + d.node.Reason
 	}
 	return ""
+}
+
+func (d *daemon) setTrial(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.onTrial = on
 }
 
 func (d *daemon) setUpgrade(text string) {

@@ -39,6 +39,8 @@ type upgrader struct {
 	lock    *os.File
 	slots   update.System
 	running update.Running
+	record  slot.Record
+	notes   []string // what of the record was mended
 	state   update.State
 	policy  config.Upgrade
 }
@@ -70,11 +72,23 @@ func openUpgrader(record boot.Record, wait bool) (*upgrader, error) {
 		logrus.Warnf("%v; it is kept as %s", err, damagedState)
 		err = os.Rename(update.StateFile, damagedState)
 	}
+	if err == nil {
+		err = u.readRecord()
+	}
 	if err != nil {
 		u.lock.Close()
 		return nil, err
 	}
 	return u, nil
+}
+
+// readRecord reads the boot record, which knows better than the kernel command
+// line whether this slot is still on trial.
+func (u *upgrader) readRecord() (err error) {
+	if u.record, u.notes, err = u.slots.Record(); err == nil {
+		u.running.Trial = u.running.Trial && u.record.Good != u.running.Slot
+	}
+	return err
 }
 
 func (u *upgrader) close() { u.lock.Close() }
@@ -305,14 +319,10 @@ func (u *upgrader) carry(i *release.Image) error {
 }
 
 func (u *upgrader) status(w io.Writer) error {
-	record, notes, err := u.slots.Record()
-	if err != nil {
-		return err
-	}
 	fmt.Fprintf(w, "Running     %s, slot %s\n", u.running.Release, u.running.Slot)
-	fmt.Fprintf(w, "Committed   slot %s\n", record.Good)
-	if record.Trial != "" {
-		fmt.Fprintf(w, "On trial    slot %s, %d starts left\n", record.Trial, record.Tries)
+	fmt.Fprintf(w, "Committed   slot %s\n", u.record.Good)
+	if u.record.Trial != "" {
+		fmt.Fprintf(w, "On trial    slot %s, %d starts left\n", u.record.Trial, u.record.Tries)
 	}
 	if text := u.state.Text(); text != "" {
 		fmt.Fprintf(w, "Upgrade     %s\n", text)
@@ -320,7 +330,7 @@ func (u *upgrader) status(w io.Writer) error {
 	for _, b := range u.state.Bad {
 		fmt.Fprintf(w, "Bad         %s, %s: %s\n", b.Release, b.Time.Format(time.DateTime), b.Reason)
 	}
-	for _, n := range notes {
+	for _, n := range u.notes {
 		fmt.Fprintf(w, "Mended      %s\n", n)
 	}
 	return nil
