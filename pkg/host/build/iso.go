@@ -77,10 +77,7 @@ func (b *builder) buildISO(ctx context.Context, m *release.Manifest, files map[s
 		if err := b.loaders(ctx, *m, iso.grub, iso.tree); err != nil {
 			return err
 		}
-		if m.Loaders, err = vouch(iso.tree); err != nil {
-			return err
-		}
-		if err := writeBelow(iso.tree, release.ManifestPath, m.Encode()); err != nil {
+		if err := complete(m, iso.tree); err != nil {
 			return err
 		}
 		return b.packISO(ctx, *m, iso, to)
@@ -94,6 +91,14 @@ func (b *builder) buildISO(ctx context.Context, m *release.Manifest, files map[s
 	}
 	step.Done(megabytes(info.Size()))
 	return nil
+}
+
+// complete adds the small files to the manifest, and the manifest to them.
+func complete(m *release.Manifest, tree string) (err error) {
+	if m.Loaders, err = vouch(tree); err != nil {
+		return err
+	}
+	return writeBelow(tree, release.ManifestPath, m.Encode())
 }
 
 // vouch lists what of the image's small files the manifest vouches for: all but

@@ -2,8 +2,10 @@ package build
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,19 +22,30 @@ func packSample(t *testing.T, arch string) string {
 	dir := t.TempDir()
 	b := &builder{arch: arch, lock: Lock{Date: time.Unix(1_700_000_000, 0)}}
 	m := release.Manifest{Schema: release.Schema, Name: "small", Version: "0.1.0", Arch: arch}
-	m.ID = m.ComputeID()
 	iso := isoFiles{grub: filepath.Join(dir, "grub"), tree: filepath.Join(dir, "tree"), esp: filepath.Join(dir, "efi.img"), files: map[string]string{}}
 	writeFiles(t, dir, map[string]string{
 		"vmlinuz": "kernel\n", "initrd": "initrd\n", "root": strings.Repeat("root\n", 1000),
-		"grub/i386-pc/boot_hybrid.img":      strings.Repeat("\x90", 512),
-		"tree/boot/grub/eltorito.img":       strings.Repeat("\x00", 4096),
-		"tree/EFI/BOOT/" + loaderFile(arch): "MZ stands in for GRUB\n",
+		"grub/i386-pc/boot_hybrid.img":        strings.Repeat("\x90", 512),
+		"tree/boot/grub/eltorito.img":         strings.Repeat("\x00", 4096),
+		"tree/EFI/BOOT/" + loaderFile(arch):   "MZ stands in for GRUB\n",
+		"tree/kedge/boot/" + loaderFile(arch): "MZ stands in for GRUB on a disk\n",
 	})
 	iso.files[release.KernelPath] = filepath.Join(dir, "vmlinuz")
 	iso.files[release.InitrdPath] = filepath.Join(dir, "initrd")
 	iso.files[release.RootPath] = filepath.Join(dir, "root")
+	for _, name := range []string{release.KernelPath, release.InitrdPath, release.RootPath} {
+		size, sum, err := digest(iso.files[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Files = append(m.Files, release.File{Path: name, Size: size, SHA256: sum})
+	}
+	m.ID = m.ComputeID()
 	out := filepath.Join(dir, "image.iso")
 	if err := b.isoTree(m, iso.tree); err != nil {
+		t.Fatal(err)
+	}
+	if err := complete(&m, iso.tree); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.packISO(context.Background(), m, iso, out); err != nil {
@@ -75,11 +88,44 @@ func TestISO(t *testing.T) {
 			if got := extract(t, image, "/boot/initrd"); got != "initrd\n" {
 				t.Errorf("boot/initrd = %q", got)
 			}
+			verify(t, image, "boot/grub/slot.cfg", "EFI/BOOT/"+loaderFile(arch))
 			partitions := runTool(t, "sgdisk", "-p", image)
 			if !strings.Contains(partitions, "EF00") {
 				t.Errorf("sgdisk sees no EFI partition:\n%s", partitions)
 			}
 		})
+	}
+}
+
+// verify reads an image as a machine does that is to be upgraded with it.
+func verify(t *testing.T, image string, vouched ...string) {
+	t.Helper()
+	f, err := os.Open(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := release.Open(f, info.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i.Size != info.Size() {
+		t.Errorf("the image has %d bytes, its partition table says %d", info.Size(), i.Size)
+	}
+	if err := i.Verify(context.Background(), nil); err != nil {
+		t.Error(err)
+	}
+	for _, name := range vouched {
+		if !slices.ContainsFunc(i.Manifest.Loaders, func(f release.File) bool { return f.Path == name }) {
+			t.Errorf("nobody vouches for %s", name)
+		}
+	}
+	if _, err := i.VerifySignature(nil); !errors.Is(err, release.ErrUnsigned) {
+		t.Errorf("VerifySignature = %v, want ErrUnsigned: the place is there and empty", err)
 	}
 }
 
