@@ -12,6 +12,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/node/update"
 	"github.com/kedgeos/kedge/pkg/sys/console"
 	"github.com/kedgeos/kedge/pkg/sys/power"
+	"github.com/kedgeos/kedge/pkg/sys/process"
 )
 
 // Times of a trial.
@@ -82,6 +83,9 @@ func (d *daemon) trial(ctx context.Context, u *upgrader) error {
 	begun, steady, limit := time.Now(), time.Time{}, d.trialLimit()
 	for {
 		why := d.unhealthy()
+		if why == "" {
+			why = u.state.Judge(runChecks(ctx, d.config.Kedge.Upgrade.Health))
+		}
 		switch now := time.Now(); {
 		case why == "" && steady.IsZero():
 			steady = now
@@ -130,6 +134,23 @@ func (d *daemon) unhealthy() string {
 		return "the node is not Ready: " + d.node.Reason
 	}
 	return ""
+}
+
+// checkLimit is how long one health check may take.
+const checkLimit = 30 * time.Second
+
+// runChecks runs the user's checks and returns those that failed.
+func runChecks(ctx context.Context, checks []string) map[string]error {
+	failed := map[string]error{}
+	for _, check := range checks {
+		ctx, cancel := context.WithTimeout(ctx, checkLimit)
+		err := process.Tool{Path: "sh", Args: []string{"-c", check}}.Run(ctx)
+		cancel()
+		if err != nil {
+			failed[check] = err
+		}
+	}
+	return failed
 }
 
 func (d *daemon) setTrial(on bool) {

@@ -6,9 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -280,6 +282,10 @@ func (u *upgrader) stage(ctx context.Context, env cli.Env, o upgradeOptions) err
 	defer closer.Close()
 	if err := u.carry(i); err != nil {
 		return err
+	}
+	u.state.Failing = slices.Sorted(maps.Keys(runChecks(ctx, u.policy.Health)))
+	for _, check := range u.state.Failing {
+		fmt.Fprintf(env.Stderr, "kedge: upgrade: health check %q fails already and will not count\n", check)
 	}
 	fmt.Fprintf(env.Stderr, "kedge: upgrade: write Kedge %s to slot %s\n", i.Manifest.Version, slot.Other(u.running.Slot))
 	report, done := newShare(env.Stderr, "upgrade", 2*i.Size), int64(0)

@@ -27,7 +27,7 @@ var (
 
 // core stories are played at every change; the others take longer or tell the
 // same with a variation.
-var core = []string{"iso_bios", "config_embedded", "netboot", "arm64_uefi"}
+var core = []string{"iso_bios", "config_embedded", "netboot", "arm64_uefi", "install"}
 
 // limit is how long a machine may take for one step.
 const limit = 20 * time.Minute

@@ -86,6 +86,7 @@ type Install struct {
 // Upgrade says how another release is put on trial.
 type Upgrade struct {
 	HealthTimeout string   `key:"health_timeout" check:"health timeout"`
+	Health        []string `key:"health,adds,once" check:"command"`
 	Keys          []string `key:"keys,adds,once" check:"public key"`
 	AllowUnsigned bool     `key:"allow_unsigned"`
 }

@@ -12,8 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kedgeos/kedge/pkg/sys/atomicfile"
@@ -50,6 +52,7 @@ type State struct {
 	To      Release   `json:"to"`             // the last release that was staged
 	From    Release   `json:"from"`           // what ran when To was staged
 	Reason  string    `json:"reason,omitempty"`
+	Failing []string  `json:"failing,omitempty"` // checks that failed before the upgrade
 	Changed time.Time `json:"changed"`
 	Bad     []Bad     `json:"bad,omitempty"`
 }
@@ -141,6 +144,19 @@ func (s State) Booted(r Running, now time.Time) State {
 		s.Changed = now
 	}
 	return s
+}
+
+// Judge says which checks make a release unhealthy, "" for none. Failed are the
+// checks that failed now, with their errors; what failed before the upgrade does
+// not count against it.
+func (s State) Judge(failed map[string]error) string {
+	var worse []string
+	for _, check := range slices.Sorted(maps.Keys(failed)) {
+		if !slices.Contains(s.Failing, check) {
+			worse = append(worse, fmt.Sprintf("health check %q: %v", check, failed[check]))
+		}
+	}
+	return strings.Join(worse, "; ")
 }
 
 // Text says how an upgrade stands, for a person; "" when there is nothing to

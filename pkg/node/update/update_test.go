@@ -57,6 +57,22 @@ func TestBooted(t *testing.T) {
 	}
 }
 
+func TestJudge(t *testing.T) {
+	s := State{Failing: []string{"was broken"}}
+	for want, failed := range map[string]map[string]error{
+		"":                           {"was broken": errors.New("x")},
+		`health check "new": exit 1`: {"was broken": errors.New("x"), "new": errors.New("exit 1")},
+		`health check "a": 1; health check "b": 2`: {"b": errors.New("2"), "a": errors.New("1")},
+	} {
+		if got := s.Judge(failed); got != want {
+			t.Errorf("Judge(%v) = %q, want %q", failed, got, want)
+		}
+	}
+	if got := s.Judge(nil); got != "" {
+		t.Errorf("Judge of no failure = %q", got)
+	}
+}
+
 func TestBadIsBounded(t *testing.T) {
 	var s State
 	for n := range 3 * maxBad {
