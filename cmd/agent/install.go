@@ -15,6 +15,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/api/config"
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/cli"
+	"github.com/kedgeos/kedge/pkg/node/apply"
 	"github.com/kedgeos/kedge/pkg/node/boot"
 	"github.com/kedgeos/kedge/pkg/node/datasource"
 	"github.com/kedgeos/kedge/pkg/node/install"
@@ -248,6 +249,11 @@ func (i *installer) run(ctx context.Context, report install.Report) error {
 		return err
 	}
 	i.answers.Kedge.Install = config.Install{} // that was for now
+	if i.answers.Kedge.Password != "" {
+		if i.answers.Kedge.Password, err = apply.Hash(i.answers.Kedge.Password); err != nil {
+			return err
+		}
+	}
 	answers, err := config.Marshal(i.answers)
 	if err != nil {
 		return err
