@@ -249,8 +249,8 @@ func (i *installer) run(ctx context.Context, report install.Report) error {
 		return err
 	}
 	i.answers.Kedge.Install = config.Install{} // that was for now
-	if i.answers.Kedge.Password != "" {
-		if i.answers.Kedge.Password, err = apply.Hash(i.answers.Kedge.Password); err != nil {
+	if p := i.answers.Kedge.Password; p != "" && !strings.HasPrefix(p, "$") {
+		if i.answers.Kedge.Password, err = apply.Hash(p); err != nil {
 			return err
 		}
 	}
