@@ -1,7 +1,7 @@
 #!/bin/bash
 # Prints the figures of this tree, one a line: name value unit. Nothing here is
 # a test: a noisy machine gives noisy figures. "bench.sh NAME…" runs some of:
-# size build embed kube vm.
+# size build firmware embed kube vm.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -32,6 +32,15 @@ build() {
 	cp -a --reflink=auto "${XDG_CACHE_HOME:-$HOME/.cache}/kedge" "$work/cache"
 	rm -rf "$work/cache/made" "$work/cache/programs" "$work/cache/sysroot"
 	figure build_seconds.cold "$(seconds bin/kedge build images/edge.yaml --arch amd64 --cache "$work/cache" --output "$work/cold")" s
+	# The same bytes, from another cache into another folder.
+	figure build_differing_bytes "$(cmp -l "$work"/warm/kedge-amd64.iso "$work"/cold/kedge-amd64.iso | wc -l)" bytes
+	rm -rf "$work/warm" "$work/cold" "$work/cache"
+}
+
+firmware() { # what microcode and the firmware of network cards add
+	bin/kedge build images/edge-firmware.yaml --arch amd64 --output "$work/firmware" --fresh-lock-if-gone >&2
+	figure firmware_set_bytes.amd64 $(($(stat -Lc %s "$work/firmware/kedge-firmware-amd64.iso") - $(stat -Lc %s $out/kedge-amd64.iso))) bytes
+	rm -rf "$work/firmware"
 }
 
 embed() {
@@ -43,11 +52,11 @@ embed() {
 kube() { # natively, in namespaces of its own; needs root
 	local flags=(-trimpath -tags no_btrfs,no_zfs,no_devmapper,no_openssl,grpcnotrace)
 	(cd cmd/kube && CGO_ENABLED=0 go build "${flags[@]}" -o "$work/jail" ./jail && "$work/jail" build "$work/programs" >&2 &&
-		"$work/jail" bench --programs "$work/programs")
+		"$work/jail" bench --programs "$work/programs" --idle 3m)
 }
 
 vm() { bin/kedge run $out/kedge-amd64.iso --memory 1024 --network isolated --quiet --wait ready --figures; }
 
-for part in ${*:-size embed build kube vm}; do
+for part in ${*:-size embed build firmware kube vm}; do
 	$part
 done
