@@ -4,6 +4,7 @@
 # size build firmware embed kube vm.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. hack/kube-flags.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 out=dist
@@ -50,8 +51,7 @@ embed() {
 }
 
 kube() { # natively, in namespaces of its own; needs root
-	local flags=(-trimpath -tags no_btrfs,no_zfs,no_devmapper,no_openssl,grpcnotrace)
-	(cd cmd/kube && CGO_ENABLED=0 go build "${flags[@]}" -o "$work/jail" ./jail && "$work/jail" build "$work/programs" >&2 &&
+	(cd cmd/kube && CGO_ENABLED=0 go build "${kube_flags[@]}" -o "$work/jail" ./jail && "$work/jail" build "$work/programs" >&2 &&
 		"$work/jail" bench --programs "$work/programs" --idle 3m)
 }
 

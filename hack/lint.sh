@@ -8,11 +8,12 @@ if [ -n "$unformatted" ]; then
 	exit 1
 fi
 # The flags of the image's own build, so that its compiled packages serve.
+. hack/kube-flags.sh
 export CGO_ENABLED=0
 for module in . cmd/kube images/*/; do
 	[ -f "$module/go.mod" ] || continue
 	echo "lint: $module"
 	export GOFLAGS=-trimpath
-	[ "$module" = cmd/kube ] && GOFLAGS="-trimpath -tags=no_btrfs,no_zfs,no_devmapper,no_openssl,grpcnotrace"
+	[ "$module" = cmd/kube ] && GOFLAGS="${kube_flags[*]}"
 	(cd "$module" && go vet ./... && go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...)
 done

@@ -4,8 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The same flags as the image's own kube, so that its compiled packages serve.
-kube=(-trimpath -tags "no_btrfs no_zfs no_devmapper no_openssl grpcnotrace")
+. hack/kube-flags.sh
 
 json() { # json MODULE [go test flags] writes go test's events
 	local module=$1
@@ -23,11 +22,11 @@ unit() {
 	# kube run natively, as root, in namespaces of its own.
 	KUBE_JAIL_PROGRAMS=$(mktemp -d)
 	export KUBE_JAIL_PROGRAMS
-	(cd cmd/kube && CGO_ENABLED=0 go run "${kube[@]}" ./jail build "$KUBE_JAIL_PROGRAMS" >"$KUBE_JAIL_PROGRAMS/log" 2>&1) || {
+	(cd cmd/kube && CGO_ENABLED=0 go run "${kube_flags[@]}" ./jail build "$KUBE_JAIL_PROGRAMS" >"$KUBE_JAIL_PROGRAMS/log" 2>&1) || {
 		cat "$KUBE_JAIL_PROGRAMS/log" >&2
 		failed=1
 	}
-	CGO_ENABLED=0 json cmd/kube "${kube[@]}" -timeout 30m -p 1 ./...
+	CGO_ENABLED=0 json cmd/kube "${kube_flags[@]}" -timeout 30m -p 1 ./...
 	rm -rf "$KUBE_JAIL_PROGRAMS"
 }
 

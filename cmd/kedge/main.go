@@ -34,6 +34,8 @@ func commands() []*cli.Command {
 		keysCommand(),
 		signCommand(),
 		verifyCommand(),
+		pushCommand(),
+		pullCommand(),
 		configCommand(),
 		runCommand(),
 		versionCommand(),

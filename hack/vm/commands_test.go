@@ -454,8 +454,7 @@ func again(ts *script, m *machine, neg bool, args []string) error {
 	defer cancel()
 	m.boot++
 	m.vm.Guest.Forget()
-	_, err := m.vm.Console.WaitStage(ctx, m.boot, "initrd")
-	return err
+	return m.vm.Console.WaitBoot(ctx, m.boot)
 }
 
 // typeText types lines on the console, as a person would.
@@ -493,11 +492,14 @@ func printStages(ts *script, m *machine, neg bool, args []string) error {
 }
 
 func embedConfig(ts *script, args []string) error {
-	if len(args) != 2 {
-		return errors.New("usage: embed IMAGE CONFIG")
+	if len(args) < 2 {
+		return errors.New("usage: embed IMAGE CONFIG [SOURCE]")
 	}
-	image := ts.MkAbs(args[0])
-	if err := qemu.CopyFile(ts.Getenv("AMD64"), image); err != nil {
+	image, source := ts.MkAbs(args[0]), ts.Getenv("AMD64")
+	if len(args) > 2 {
+		source = args[2]
+	}
+	if err := qemu.CopyFile(source, image); err != nil {
 		return err
 	}
 	_, err := embed.Set(image, args[1], []byte(ts.ReadFile(args[1])), true)

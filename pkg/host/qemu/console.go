@@ -139,6 +139,9 @@ func (c *Console) line(text string) {
 	c.lines = append(c.lines, l)
 	if name, seconds, ok := parseStage(text); ok {
 		c.stages = append(c.stages, Stage{name, seconds, l.At})
+		if name == "initrd" && c.stop != nil && !c.stop.Flake {
+			c.stop = nil // that was the boot before
+		}
 	}
 	if stop := parseStop(text); stop != nil && (c.stop == nil || stop.Flake) {
 		c.stop = stop
@@ -294,11 +297,20 @@ func lookFor(stages []Stage, boot int, name string) (Stage, bool, error) {
 func (c *Console) Boots() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := 0
+	return c.boots()
+}
+
+func (c *Console) boots() (n int) {
 	for _, s := range c.stages {
 		if s.Name == "initrd" {
 			n++
 		}
 	}
 	return n
+}
+
+// WaitBoot waits until the kernel has come up for the nth time, whatever became
+// of the times before.
+func (c *Console) WaitBoot(ctx context.Context, n int) error {
+	return c.wait(ctx, func() (bool, error) { return c.boots() >= n, nil })
 }
