@@ -113,7 +113,11 @@ func pullCommand() *cli.Command {
 			}
 			digest, err := registry.Pull(ctx, ref, arch, output, o)
 			if err != nil {
-				return pullHint(err, output)
+				if _, none := os.Stat(output + ".part"); none == nil {
+					p.end()
+					fmt.Fprintf(env.Stderr, "%s.part is kept: the same command goes on with it\n", output)
+				}
+				return registryHint(err)
 			}
 			step.Done(fmt.Sprintf("%.1f MB", float64(size)/1e6))
 			_, err = fmt.Fprintf(env.Stdout, "%s: %s\n", output, pinned(ref, digest))
@@ -130,6 +134,7 @@ func pinned(ref, digest string) string {
 	return ref + "@" + digest
 }
 
+// registryHint adds the way out to the errors that have one.
 func registryHint(err error) error {
 	switch {
 	case errors.Is(err, registry.ErrUnauthorized):
@@ -138,19 +143,8 @@ func registryHint(err error) error {
 		return cli.Hint(err, "the registry speaks plain HTTP: --insecure allows it")
 	case errors.As(err, new(x509.UnknownAuthorityError)):
 		return cli.Hint(err, "--ca FILE names the certificate to trust")
-	}
-	return err
-}
-
-func pullHint(err error, output string) error {
-	if errors.Is(err, registry.ErrArch) {
+	case errors.Is(err, registry.ErrArch):
 		return cli.Hint(err, "--arch chooses another one")
-	}
-	if hinted := registryHint(err); hinted != err {
-		return hinted
-	}
-	if _, none := os.Stat(output + ".part"); none == nil {
-		return cli.Hint(err, "the same command goes on where this one stopped")
 	}
 	return err
 }
