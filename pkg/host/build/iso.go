@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"text/template"
 
 	"github.com/kedgeos/kedge/pkg/api/layout"
@@ -307,8 +308,22 @@ func (b *builder) xorriso(ctx context.Context, m release.Manifest, iso isoFiles,
 	for _, name := range []string{release.KernelPath, release.InitrdPath, release.RootPath} {
 		args = append(args, name+"="+iso.files[name])
 	}
-	return process.Tool{
+	return full(to, process.Tool{
 		Path: "xorriso", Args: append(args, "/="+iso.tree),
 		Env: []string{"TZ=UTC", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", b.lock.Date.Unix())},
-	}.Run(ctx)
+	}.Run(ctx))
+}
+
+// full makes a plain error of what tools say of a disk that is full, in their
+// own words.
+func full(file string, err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, words := range []string{"exceeds free space", "No space left on device"} {
+		if strings.Contains(err.Error(), words) {
+			return fmt.Errorf("write %s: %w", file, syscall.ENOSPC)
+		}
+	}
+	return err
 }

@@ -188,3 +188,19 @@ func TestBootScript(t *testing.T) {
 	}
 	golden(t, "boot.ipxe", string(got))
 }
+
+// TestFull takes the words of tools for what they mean.
+func TestFull(t *testing.T) {
+	for said, want := range map[string]bool{
+		"xorriso: exit status 32: FAILURE : Image size 71289s exceeds free space on media 30720s": true,
+		"mksquashfs: exit status 1: Write failed because No space left on device":                 true,
+		"xorriso: exit status 1: no such file":                                                    false,
+	} {
+		if err := full("a.iso", errors.New(said)); errors.Is(err, syscall.ENOSPC) != want {
+			t.Errorf("%q becomes %v", said, err)
+		}
+	}
+	if full("a.iso", nil) != nil {
+		t.Error("no error becomes one")
+	}
+}

@@ -61,7 +61,7 @@ func (b *builder) squash(ctx context.Context, t *rootfs.Tree, options []string, 
 		Env: []string{fmt.Sprintf("SOURCE_DATE_EPOCH=%d", b.lock.Date.Unix())},
 	}.Run(ctx)
 	r.CloseWithError(err)
-	return err
+	return full(file, err)
 }
 
 // counter shows how much of a stream has passed.
