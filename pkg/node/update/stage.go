@@ -10,6 +10,7 @@ import (
 
 	"github.com/kedgeos/kedge/pkg/api/layout"
 	"github.com/kedgeos/kedge/pkg/api/release"
+	"github.com/kedgeos/kedge/pkg/node/slot"
 )
 
 // Reasons to refuse a release, before anything is written.
@@ -76,7 +77,7 @@ type Slots interface {
 // Stage writes an image to the idle slot. The caller has admitted and verified
 // it. Save is called with the state before and after the slot is written.
 func Stage(ctx context.Context, m Slots, i *release.Image, r Running, s State, progress func(int64), save func(State) error) error {
-	to := other(r.Slot)
+	to := slot.Other(r.Slot)
 	s.Phase, s.Slot, s.Reason = Idle, "", ""
 	if err := m.Disarm(); err != nil {
 		return err
@@ -90,13 +91,6 @@ func Stage(ctx context.Context, m Slots, i *release.Image, r Running, s State, p
 	s.Phase, s.Slot = Staged, to
 	s.To, s.From = Release{i.Manifest.Version, i.Manifest.ID}, r.Release
 	return save(s)
-}
-
-func other(slot string) string {
-	if slot == layout.SlotA {
-		return layout.SlotB
-	}
-	return layout.SlotA
 }
 
 // Arm puts what is staged on trial for a number of starts. The state says so
