@@ -37,6 +37,14 @@ func initHint(err error) error {
 	return err
 }
 
+// rootOnly refuses what others may not ask for.
+func rootOnly(verb string) error {
+	if os.Geteuid() != 0 {
+		return cli.Hint(fmt.Errorf("%s: only root may", verb), "try sudo")
+	}
+	return nil
+}
+
 func noArguments(env cli.Env) error {
 	if len(env.Args) > 1 {
 		return cli.Usagef("unexpected argument %q", env.Args[1])

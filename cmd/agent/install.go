@@ -10,7 +10,6 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/kedgeos/kedge/pkg/api/config"
 	"github.com/kedgeos/kedge/pkg/api/release"
@@ -54,8 +53,8 @@ func installCommand() *cli.Command {
 			if err := noArguments(env); err != nil {
 				return err
 			}
-			if os.Geteuid() != 0 {
-				return cli.Hint(errors.New("install: only root may"), "try sudo")
+			if err := rootOnly("install"); err != nil {
+				return err
 			}
 			i, err := newInstaller(ctx, o)
 			if err != nil {
@@ -268,18 +267,13 @@ func (i *installer) run(ctx context.Context, report install.Report) error {
 // newTeller reports to a stream: each step on a line of its own, long ones with
 // every tenth of their way.
 func newTeller(w io.Writer) install.Report {
-	var begun time.Time
-	told := int64(0)
+	var share func(int64)
 	return func(s install.Step, done int64) {
-		total := s.Bytes()
-		switch {
-		case done == 0:
-			begun, told = time.Now(), 0
+		if done == 0 {
+			share = newShare(w, "install", s.Bytes())
 			fmt.Fprintf(w, "kedge: install: %s\n", s)
-		case total > 0 && done*10/total > told:
-			told = done * 10 / total
-			rate := float64(done) / time.Since(begun).Seconds()
-			fmt.Fprintf(w, "kedge: install: %d %%, %s/s\n", told*10, install.Bytes(int64(rate)))
+			return
 		}
+		share(done)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/kedgeos/kedge/pkg/cli"
@@ -24,8 +23,8 @@ func resetCommand() *cli.Command {
 			if err := noArguments(env); err != nil {
 				return err
 			}
-			if os.Geteuid() != 0 {
-				return cli.Hint(errors.New("reset: only root may"), "try sudo")
+			if err := rootOnly("reset"); err != nil {
+				return err
 			}
 			_, init := sockets()
 			record, err := init.Boot(ctx)

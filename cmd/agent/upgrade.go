@@ -120,8 +120,8 @@ func upgradeCommand() *cli.Command {
 	}
 	verb := func(name, usage, short string, flags func(*flag.FlagSet), run func(context.Context, cli.Env, *upgrader) error) *cli.Command {
 		return &cli.Command{Name: name, Usage: usage, Short: short, Flags: flags, Run: func(ctx context.Context, env cli.Env) error {
-			if os.Geteuid() != 0 {
-				return cli.Hint(fmt.Errorf("upgrade %s: only root may", name), "try sudo")
+			if err := rootOnly("upgrade " + name); err != nil {
+				return err
 			}
 			_, init := sockets()
 			record, err := init.Boot(ctx)
@@ -367,11 +367,11 @@ func (u *upgrader) rollback(ctx context.Context) error {
 	return initHint(init.Power(ctx, power.Reboot))
 }
 
-// newShare tells every tenth of a long way.
+// newShare tells every tenth of a long way; one without a length is not told.
 func newShare(w io.Writer, what string, total int64) func(done int64) {
 	begun, told := time.Now(), int64(0)
 	return func(done int64) {
-		if done*10/total > told {
+		if total > 0 && done*10/total > told {
 			told = done * 10 / total
 			rate := float64(done) / time.Since(begun).Seconds()
 			fmt.Fprintf(w, "kedge: %s: %d %%, %s/s\n", what, told*10, install.Bytes(int64(rate)))
