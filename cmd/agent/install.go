@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"syscall"
 
 	"github.com/kedgeos/kedge/pkg/api/config"
 	"github.com/kedgeos/kedge/pkg/api/release"
@@ -20,6 +19,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/node/install"
 	"github.com/kedgeos/kedge/pkg/sys/console"
 	"github.com/kedgeos/kedge/pkg/sys/fetch"
+	"github.com/kedgeos/kedge/pkg/sys/filelock"
 	"github.com/kedgeos/kedge/pkg/sys/link"
 	"github.com/kedgeos/kedge/pkg/sys/power"
 )
@@ -101,7 +101,7 @@ func installHint(err error) error {
 type installer struct {
 	image   *release.Image
 	source  *os.File
-	lock    *os.File
+	lock    *filelock.Lock
 	disks   []install.Disk
 	config  config.Config // of this boot, with install.* as it counts
 	file    []byte        // configuration of the installed system
@@ -118,11 +118,10 @@ func newInstaller(ctx context.Context, o installOptions) (i *installer, err erro
 			i.close()
 		}
 	}()
-	if i.lock, err = os.OpenFile(installLock, os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		return nil, err
-	}
-	if syscall.Flock(int(i.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+	if i.lock, err = filelock.Try(installLock); errors.Is(err, filelock.ErrLocked) {
 		return nil, errBusy
+	} else if err != nil {
+		return nil, err
 	}
 	var record boot.Record
 	if text, err := os.ReadFile(boot.RecordPath); err == nil {
@@ -155,11 +154,10 @@ func newInstaller(ctx context.Context, o installOptions) (i *installer, err erro
 }
 
 func (i *installer) close() {
-	for _, f := range []*os.File{i.source, i.lock} {
-		if f != nil {
-			f.Close()
-		}
+	if i.source != nil {
+		i.source.Close()
 	}
+	i.lock.Unlock()
 }
 
 // readConfig returns the configuration that the installed system gets, and

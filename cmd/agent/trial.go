@@ -11,6 +11,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/node/boot"
 	"github.com/kedgeos/kedge/pkg/node/update"
 	"github.com/kedgeos/kedge/pkg/sys/console"
+	"github.com/kedgeos/kedge/pkg/sys/filelock"
 	"github.com/kedgeos/kedge/pkg/sys/power"
 	"github.com/kedgeos/kedge/pkg/sys/process"
 )
@@ -46,9 +47,19 @@ func (d *daemon) upgrades(ctx context.Context) {
 }
 
 func (d *daemon) upgrade(ctx context.Context) error {
-	u, err := openUpgrader(d.record, true)
-	if err != nil {
+	onTrial, err := d.bootedUpgrade()
+	if err != nil || !onTrial {
 		return err
+	}
+	return d.trial(ctx)
+}
+
+// bootedUpgrade notes what this boot says of the last upgrade, and tells
+// whether a trial runs.
+func (d *daemon) bootedUpgrade() (bool, error) {
+	u, err := openUpgrader(d.record, filelock.Wait)
+	if err != nil {
+		return false, err
 	}
 	defer u.close()
 	for _, n := range u.notes {
@@ -57,34 +68,37 @@ func (d *daemon) upgrade(ctx context.Context) error {
 	before := u.state
 	if now := before.Booted(u.running, time.Now().UTC()); now.Phase != before.Phase {
 		if err := u.save(now); err != nil {
-			return err
+			return false, err
 		}
-		if err := console.Write("kedge: upgrade: " + now.Text() + "\n"); err != nil {
-			d.log.Warn(err)
+		d.tellUpgrade(now.Text())
+	}
+	if u.running.Trial && u.state.Phase != update.Trial {
+		// The state is lost, the record is not: the trial still has to end.
+		if err := u.save(update.State{Phase: update.Trial, Slot: u.running.Slot, To: u.running.Release}); err != nil {
+			return false, err
 		}
 	}
 	d.setUpgrade(u.state.Text())
 	d.setTrial(u.running.Trial)
-	if u.running.Trial && u.state.Phase != update.Trial {
-		// The state is lost, the record is not: the trial still has to end.
-		if err := u.save(update.State{Phase: update.Trial, Slot: u.running.Slot, To: u.running.Release}); err != nil {
-			return err
-		}
-	}
-	if u.state.Phase != update.Trial {
-		return nil
-	}
-	return d.trial(ctx, u)
+	return u.state.Phase == update.Trial, nil
 }
 
 // trial waits until the node is healthy and stays so, and commits; or gives the
-// release up when that takes too long.
-func (d *daemon) trial(ctx context.Context, u *upgrader) error {
+// release up when that takes too long. Whoever is quicker, by "kedge upgrade
+// confirm" or "rollback", has decided.
+func (d *daemon) trial(ctx context.Context) error {
 	begun, steady, limit := time.Now(), time.Time{}, d.trialLimit()
 	for {
+		state, err := update.Load(update.StateFile)
+		if err != nil {
+			return err
+		}
+		if !state.Undecided() {
+			return d.endTrial(ctx, "")
+		}
 		why := d.unhealthy()
 		if why == "" {
-			why = u.state.Judge(runChecks(ctx, d.config.Kedge.Upgrade.Health))
+			why = state.Judge(runChecks(ctx, d.config.Kedge.Upgrade.Health))
 		}
 		switch now := time.Now(); {
 		case why == "" && steady.IsZero():
@@ -92,29 +106,57 @@ func (d *daemon) trial(ctx context.Context, u *upgrader) error {
 		case why != "":
 			steady = time.Time{}
 		}
-		if !steady.IsZero() && time.Since(steady) >= trialSteady {
-			if err := update.Commit(u.slots, u.state, u.save); err != nil {
-				return err
-			}
-			d.setUpgrade(u.state.Text())
-			d.setTrial(false)
-			return console.Write("kedge: upgrade: " + u.state.Text() + "\n")
-		}
-		if time.Since(begun) > limit {
-			reason := fmt.Sprintf("not healthy within %v: %s", limit, why)
-			if err := update.GiveUp(u.slots, u.state, reason, u.save); err != nil {
-				return err
-			}
-			if err := console.Write("kedge: upgrade: " + reason + "; going back\n"); err != nil {
-				d.log.Warn(err)
-			}
-			return d.init.Power(ctx, power.Reboot)
+		switch {
+		case !steady.IsZero() && time.Since(steady) >= trialSteady:
+			return d.endTrial(ctx, "")
+		case time.Since(begun) > limit:
+			return d.endTrial(ctx, fmt.Sprintf("not healthy within %v: %s", limit, why))
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(trialLook):
 		}
+	}
+}
+
+// endTrial commits what is on trial, or gives it up for a reason. What somebody
+// else has decided stands.
+func (d *daemon) endTrial(ctx context.Context, reason string) error {
+	u, err := openUpgrader(d.record, filelock.Wait)
+	if err != nil {
+		return err
+	}
+	defer u.close()
+	switch {
+	case u.state.Phase != update.Trial && u.running.Trial:
+		return fmt.Errorf("%s no longer knows of the trial that runs", update.StateFile)
+	case u.state.Phase != update.Trial: // it was confirmed
+	case reason == "" && u.state.Undecided():
+		if err := update.Commit(u.slots, u.state, u.save); err != nil {
+			return err
+		}
+		d.tellUpgrade(u.state.Text())
+	default:
+		if u.state.Undecided() {
+			d.tellUpgrade(reason + "; going back")
+		} else {
+			reason = u.state.Reason
+		}
+		if err := update.GiveUp(u.slots, u.state, reason, u.save); err != nil {
+			return err
+		}
+		return d.init.Power(ctx, power.Reboot)
+	}
+	d.setUpgrade(u.state.Text())
+	d.setTrial(false)
+	return nil
+}
+
+// tellUpgrade says on the console how an upgrade goes on.
+func (d *daemon) tellUpgrade(text string) {
+	if err := console.Write("kedge: upgrade: " + text + "\n"); err != nil {
+		d.log.Warn(err)
 	}
 }
 

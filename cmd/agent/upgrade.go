@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -25,6 +24,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/node/install"
 	"github.com/kedgeos/kedge/pkg/node/slot"
 	"github.com/kedgeos/kedge/pkg/node/update"
+	"github.com/kedgeos/kedge/pkg/sys/filelock"
 	"github.com/kedgeos/kedge/pkg/sys/power"
 )
 
@@ -38,7 +38,7 @@ const (
 
 // An upgrader changes the slots of this machine; one at a time does.
 type upgrader struct {
-	lock    *os.File
+	lock    *filelock.Lock // nil for one that only reads
 	slots   update.System
 	running update.Running
 	record  slot.Record
@@ -47,9 +47,10 @@ type upgrader struct {
 	policy  config.Upgrade
 }
 
-// openUpgrader waits until no other upgrader is at work, if wait is set, and
-// otherwise fails with update.ErrBusy.
-func openUpgrader(record boot.Record, wait bool) (*upgrader, error) {
+// openUpgrader reads how this machine's upgrade stands. Lock says how to meet
+// another upgrader that is at work: wait for it, or fail. Without a lock this
+// one only reads.
+func openUpgrader(record boot.Record, lock func(path string) (*filelock.Lock, error)) (*upgrader, error) {
 	u := &upgrader{
 		slots:   update.System{Medium: record.Medium, MountPoint: espMount},
 		running: update.Running{Release: update.Release{Version: release.Version, ID: record.ID}, Slot: record.Slot, Trial: record.Trial},
@@ -58,18 +59,14 @@ func openUpgrader(record boot.Record, wait bool) (*upgrader, error) {
 		return nil, update.ErrNotInstalled
 	}
 	var err error
-	if u.lock, err = os.OpenFile(upgradeLock, os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		return nil, err
+	if lock != nil {
+		if u.lock, err = lock(upgradeLock); errors.Is(err, filelock.ErrLocked) {
+			return nil, update.ErrBusy
+		} else if err != nil {
+			return nil, err
+		}
 	}
-	how := syscall.LOCK_EX | syscall.LOCK_NB
-	if wait {
-		how = syscall.LOCK_EX
-	}
-	if syscall.Flock(int(u.lock.Fd()), how) != nil {
-		u.lock.Close()
-		return nil, update.ErrBusy
-	}
-	if u.state, err = update.Load(update.StateFile); err != nil {
+	if u.state, err = update.Load(update.StateFile); err != nil && lock != nil {
 		// What it said is lost; a trial must still come to its end.
 		logrus.Warnf("%v; it is kept as %s", err, damagedState)
 		err = os.Rename(update.StateFile, damagedState)
@@ -78,7 +75,7 @@ func openUpgrader(record boot.Record, wait bool) (*upgrader, error) {
 		err = u.readRecord()
 	}
 	if err != nil {
-		u.lock.Close()
+		u.lock.Unlock()
 		return nil, err
 	}
 	return u, nil
@@ -93,7 +90,7 @@ func (u *upgrader) readRecord() (err error) {
 	return err
 }
 
-func (u *upgrader) close() { u.lock.Close() }
+func (u *upgrader) close() { u.lock.Unlock() }
 
 // save keeps the state on the disk, and here.
 func (u *upgrader) save(s update.State) error {
@@ -118,7 +115,7 @@ func upgradeCommand() *cli.Command {
 		fs.BoolVar(&o.policy.Downgrade, "allow-downgrade", false, "take an older version too")
 		fs.BoolVar(&o.policy.Bad, "again", false, "take a release that failed on this machine before")
 	}
-	verb := func(name, usage, short string, flags func(*flag.FlagSet), run func(context.Context, cli.Env, *upgrader) error) *cli.Command {
+	verb := func(name, usage, short string, lock func(string) (*filelock.Lock, error), flags func(*flag.FlagSet), run func(context.Context, cli.Env, *upgrader) error) *cli.Command {
 		return &cli.Command{Name: name, Usage: usage, Short: short, Flags: flags, Run: func(ctx context.Context, env cli.Env) error {
 			if err := rootOnly("upgrade " + name); err != nil {
 				return err
@@ -128,7 +125,7 @@ func upgradeCommand() *cli.Command {
 			if err != nil {
 				return initHint(err)
 			}
-			u, err := openUpgrader(record, false)
+			u, err := openUpgrader(record, lock)
 			if err != nil {
 				return upgradeHint(err)
 			}
@@ -139,7 +136,7 @@ func upgradeCommand() *cli.Command {
 		}}
 	}
 	return &cli.Command{Name: "upgrade", Short: "put another release on this machine", Sub: []*cli.Command{
-		verb("check", "IMAGE", "say whether an image, a file or URL, may be put on this machine", flags, func(ctx context.Context, env cli.Env, u *upgrader) error {
+		verb("check", "IMAGE", "say whether an image, a file or URL, may be put on this machine", filelock.Try, flags, func(ctx context.Context, env cli.Env, u *upgrader) error {
 			i, closer, err := u.admit(ctx, env, o)
 			if err != nil {
 				return err
@@ -148,10 +145,10 @@ func upgradeCommand() *cli.Command {
 			_, err = fmt.Fprintf(env.Stdout, "Kedge %s (%s) may follow %s\n", i.Manifest.Version, i.Manifest.ID, u.running.Release)
 			return err
 		}),
-		verb("stage", "IMAGE", "write an image to the idle slot", flags, func(ctx context.Context, env cli.Env, u *upgrader) error {
+		verb("stage", "IMAGE", "write an image to the idle slot", filelock.Try, flags, func(ctx context.Context, env cli.Env, u *upgrader) error {
 			return u.stage(ctx, env, o)
 		}),
-		verb("apply", "IMAGE", "stage an image, restart into it, and keep it if the node becomes healthy", func(fs *flag.FlagSet) {
+		verb("apply", "IMAGE", "stage an image, restart into it, and keep it if the node becomes healthy", filelock.Try, func(fs *flag.FlagSet) {
 			flags(fs)
 			fs.IntVar(&o.tries, "tries", slot.MaxTries, "`number` of starts that the trial has")
 			fs.BoolVar(&o.noRestart, "no-reboot", false, "leave the restart to somebody else")
@@ -169,17 +166,17 @@ func upgradeCommand() *cli.Command {
 			_, init := sockets()
 			return initHint(init.Power(ctx, power.Reboot))
 		}),
-		verb("status", "", "say how the last upgrade stands", nil, func(_ context.Context, env cli.Env, u *upgrader) error {
+		verb("status", "", "say how the last upgrade stands", nil, nil, func(_ context.Context, env cli.Env, u *upgrader) error {
 			return u.status(env.Stdout)
 		}),
-		verb("confirm", "", "commit what is on trial now, without waiting for its health", nil, func(_ context.Context, env cli.Env, u *upgrader) error {
+		verb("confirm", "", "commit what is on trial now, without waiting for its health", filelock.Try, nil, func(_ context.Context, env cli.Env, u *upgrader) error {
 			if err := update.Commit(u.slots, u.state, u.save); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintln(env.Stdout, u.state.Text())
 			return err
 		}),
-		verb("rollback", "", "restart into the release before this one", nil, func(ctx context.Context, env cli.Env, u *upgrader) error {
+		verb("rollback", "", "restart into the release before this one", filelock.Try, nil, func(ctx context.Context, env cli.Env, u *upgrader) error {
 			return u.rollback(ctx)
 		}),
 	}}
@@ -197,7 +194,7 @@ func upgradeHint(err error) error {
 	case errors.Is(err, update.ErrNotInstalled):
 		return cli.Hint(err, "\"kedge install\" installs this system")
 	case errors.Is(err, update.ErrBusy):
-		return cli.Hint(err, "\"kedge upgrade status\" says which; \"kedge upgrade confirm\" or \"rollback\" ends a trial")
+		return cli.Hint(err, "\"kedge upgrade status\" says what; a trial ends with \"kedge upgrade confirm\" or \"rollback\"")
 	}
 	return err
 }

@@ -112,6 +112,9 @@ func Commit(m Slots, s State, save func(State) error) error {
 	if s.Phase != Trial {
 		return errors.New("nothing is on trial")
 	}
+	if !s.Undecided() {
+		return fmt.Errorf("the trial is given up already: %s", s.Reason)
+	}
 	if err := m.Commit(s.Slot); err != nil {
 		return err
 	}

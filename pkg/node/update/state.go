@@ -146,6 +146,10 @@ func (s State) Booted(r Running, now time.Time) State {
 	return s
 }
 
+// Undecided tells whether a trial runs of which nobody has said yet that it is
+// given up.
+func (s State) Undecided() bool { return s.Phase == Trial && s.Reason == "" }
+
 // Judge says which checks make a release unhealthy, "" for none. Failed are the
 // checks that failed now, with their errors; what failed before the upgrade does
 // not count against it.

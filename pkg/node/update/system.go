@@ -12,6 +12,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/node/install"
 	"github.com/kedgeos/kedge/pkg/node/slot"
 	"github.com/kedgeos/kedge/pkg/sys/block"
+	"github.com/kedgeos/kedge/pkg/sys/filelock"
 	"github.com/kedgeos/kedge/pkg/sys/mount"
 )
 
@@ -44,7 +45,8 @@ func (s System) SlotSize(slot string) (int64, error) {
 	return d.Size, err
 }
 
-// record calls f with the boot record, while its partition is mounted.
+// record calls f with the boot record, while its partition is mounted; one
+// caller after the other.
 func (s System) record(f func(slot.Store) error) error {
 	esp, err := s.partition(layout.ESPName)
 	if err != nil {
@@ -53,6 +55,11 @@ func (s System) record(f func(slot.Store) error) error {
 	if err := os.MkdirAll(s.MountPoint, 0o700); err != nil {
 		return err
 	}
+	lock, err := filelock.Wait(s.MountPoint + ".lock")
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
 	if err := mount.Mount(mount.Spec{Type: "vfat", Source: esp.Path, Target: s.MountPoint, Options: "nosuid,nodev,noexec,umask=0077"}); err != nil {
 		return err
 	}

@@ -185,6 +185,9 @@ func TestLife(t *testing.T) {
 	if err := Commit(&slots{}, State{Phase: Staged}, nil); err == nil {
 		t.Error("what is not on trial can be committed")
 	}
+	if err := Commit(&slots{}, State{Phase: Trial, Reason: "no network"}, nil); err == nil {
+		t.Error("a trial that is given up can be committed")
+	}
 	if err := GiveUp(&slots{}, State{Phase: Committed}, "x", nil); err == nil {
 		t.Error("what is not on trial can be given up")
 	}
