@@ -106,6 +106,7 @@ func (d *daemon) run(ctx context.Context) error {
 			d.log.Error(err)
 		}
 	}()
+	damaged := d.record.Damaged != "" // then all is in memory: a cluster must not begin anew there
 	rescue := d.record.Mode == boot.ModeRescue
 	facts := apply.Facts{Hostname: d.hostname()}
 	wanted := d.config.Config
@@ -136,7 +137,7 @@ func (d *daemon) run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	if !rescue {
+	if !rescue && !damaged {
 		d.startKube(ctx)
 		if !again {
 			go d.runCommands(ctx, wanted)
@@ -483,6 +484,7 @@ func (d *daemon) Status(ctx context.Context) status.Status {
 	s.Node, s.Login, s.Skipped = d.node, d.login, slices.Clone(d.problems)
 	s.Slot, s.Trial, s.Install = d.record.Slot, d.onTrial, d.install
 	s.Upgrade = d.upgradeText
+	s.State = damagedText(d.record)
 	for _, f := range d.found {
 		s.Sources = append(s.Sources, f.Source)
 	}

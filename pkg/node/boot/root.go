@@ -98,12 +98,19 @@ func (s *System) setUp(ctx context.Context) error {
 		if state, err = s.waitForState(ctx); err != nil {
 			return err
 		}
-		if err := s.reset(ctx, state); err != nil {
-			s.note(err) // the mount below says more
+		s.noteError(s.growPartition(state))
+		if err := s.openState(ctx, state); err != nil {
+			state = s.loseState(ctx, state, err)
 		}
 	}
 	if err := Run(host, varSteps(state), s.note); err != nil {
 		return err
+	}
+	switch {
+	case state != "":
+		s.noteError(s.growFileSystem(state, "/var"))
+	case s.Mode == ModeDisk:
+		s.noteError(giveBack(salvageDir, "/var"))
 	}
 	modules.Wait()
 	if err := Run(host, lastSteps(exists("/sys/firmware/efi")), s.note); err != nil {

@@ -23,3 +23,6 @@ func Table() ([]Mounted, error) { return nil, unsupported("read mountinfo") }
 
 // SwitchRoot needs Linux.
 func SwitchRoot(root string) error { return unsupported("switch root to " + root) }
+
+// GrowExt4 needs Linux.
+func GrowExt4(target string, size int64) error { return unsupported("grow " + target) }

@@ -1,0 +1,42 @@
+package layout
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/kedgeos/kedge/pkg/format/table"
+)
+
+func TestGrow(t *testing.T) {
+	plan := func(size int64) []table.Partition {
+		parts, err := Plan("amd64", size, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parts
+	}
+	old := plan(8 * gib)
+	behind := append(plan(8*gib), table.Partition{Index: 6, Name: "data", Start: 8*gib - Align, Size: Align})
+	for _, c := range []struct {
+		name  string
+		parts []table.Partition
+		size  int64
+		want  []table.Partition
+		more  bool
+	}{
+		{"same disk", old, 8 * gib, old, false},
+		{"a few sectors more", old, 8*gib + 4096, old, false},
+		{"larger disk", old, 20*gib + 512, plan(20*gib + 512), true},
+		{"smaller disk", old, 7 * gib, old, false},
+		{"another partition behind it", behind, 20 * gib, behind, false},
+		{"no state", old[:4], 20 * gib, old[:4], false},
+	} {
+		got, more := Grow(c.parts, c.size)
+		if more != c.more || !slices.Equal(got, c.want) {
+			t.Errorf("%s: Grow = %v\n%swant %v\n%s", c.name, more, show(got), c.more, show(c.want))
+		}
+	}
+	if !slices.Equal(old, plan(8*gib)) {
+		t.Error("Grow changed its argument")
+	}
+}
