@@ -15,7 +15,7 @@ const CmdlineSource = "kernel command line"
 // bootKeys are read by init; they are no configuration.
 var bootKeys = []string{
 	"kedge.id", "kedge.mode", "kedge.root", "kedge.root_sha256", "kedge.debug", "kedge.emergency",
-	"kedge.slot", "kedge.partition", "kedge.trial", "kedge.reset",
+	"kedge.slot", "kedge.partition", "kedge.trial", "kedge.reset", "kedge.fallback_mode",
 	"k3os.mode", "k3os.fallback_mode", "k3os.debug",
 }
 

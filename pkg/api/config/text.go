@@ -145,7 +145,7 @@ var texts = map[string]struct {
 		"Of k3OS; has no meaning here, since every disk is prepared for BIOS and UEFI.",
 		"false"},
 	"kedge.install.no_format": {
-		"Keep the partitions that are there.",
+		"Install to a disk of ours once more and keep its state: system, boot loader and boot record are written anew, the partitions and KEDGE-STATE stay. Any other disk is refused.",
 		"false"},
 	"kedge.install.power_off": {
 		"Power off when done, instead of a reboot.",

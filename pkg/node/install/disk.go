@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kedgeos/kedge/pkg/api/config"
+	"github.com/kedgeos/kedge/pkg/format/table"
 )
 
 // Errors of Choose that a caller may answer with a question.
@@ -16,6 +17,7 @@ var (
 	ErrDoubt    = errors.New("more than one disk fits")
 	ErrTooSmall = errors.New("disk is too small")
 	ErrData     = errors.New("disk holds data")
+	ErrForeign  = errors.New("no_format wants a disk with an installed Kedge")
 )
 
 // A Disk is a whole disk of the machine.
@@ -30,6 +32,8 @@ type Disk struct {
 	ReadOnly, Medium bool     // cannot be written to; this system runs from it
 	Holds            []string // what is on it, for a person; empty when it is blank
 	Ours             bool     // a system of ours is installed there
+	Foreign          string   // why it is not ours, for a person
+	Parts            []table.Partition
 }
 
 // String names a disk the way a person tells it from others.
@@ -74,6 +78,9 @@ func Choose(disks []Disk, c config.Install, need int64) (Disk, error) {
 		if why == "" && d.Transport == "usb" && c.Disk.Match.Transport == "" {
 			why = "it is a USB disk; install.disk.match.transport: usb allows it"
 		}
+		if why == "" && c.NoFormat && !d.Ours {
+			why = "install.no_format: " + d.Foreign
+		}
 		if why != "" {
 			passed = append(passed, d.String()+": "+why)
 			continue
@@ -108,8 +115,15 @@ func named(disks []Disk, c config.Install, need int64) (Disk, error) {
 	}
 }
 
-// permit refuses a disk with data that nobody allowed to lose.
+// permit refuses a disk with data that nobody allowed to lose, and one without
+// a state to keep when that is what is wanted.
 func permit(d Disk, c config.Install) error {
+	switch {
+	case c.NoFormat && !d.Ours:
+		return fmt.Errorf("%w: %s: %s; without install.no_format it is installed from the start", ErrForeign, d, d.Foreign)
+	case c.NoFormat:
+		return nil
+	}
 	if len(d.Holds) == 0 || c.Wipe {
 		return nil
 	}

@@ -246,7 +246,8 @@ func Disks(medium string) ([]Disk, error) {
 			Name: d.Name, Path: d.Path, Links: names[d.Path], Size: d.Size, Model: h.Model, Serial: h.Serial, Transport: h.Transport,
 			Removable: d.Removable, ReadOnly: d.ReadOnly, Medium: d.Path == medium,
 		}
-		disk.Holds, disk.Ours = inspect(d)
+		disk.Holds, disk.Parts, disk.Foreign = inspect(d)
+		disk.Ours = disk.Foreign == ""
 		for _, p := range devices {
 			if p.Parent == d.Name && p.Path == medium {
 				disk.Medium = true
@@ -269,11 +270,12 @@ func links(dir string) map[string][]string {
 	return all
 }
 
-// inspect says what is on a disk, and whether that is a system of ours.
-func inspect(d block.Device) (holds []string, ours bool) {
+// inspect says what is on a disk, its partitions, and why that is no system of
+// ours.
+func inspect(d block.Device) (holds []string, parts []table.Partition, foreign string) {
 	f, err := os.Open(d.Path)
 	if err != nil {
-		return []string{fmt.Sprintf("something that cannot be read (%v)", err)}, false
+		return []string{fmt.Sprintf("something that cannot be read (%v)", err)}, nil, err.Error()
 	}
 	defer f.Close()
 	if fs, err := block.Probe(f); err == nil {
@@ -283,13 +285,16 @@ func inspect(d block.Device) (holds []string, ours bool) {
 	if err != nil {
 		sector = 512
 	}
-	parts, err := table.Read(f, d.Size, sector)
+	parts, err = table.Read(f, d.Size, sector)
+	if err != nil {
+		foreign = err.Error()
+	} else if _, notOurs := layout.Find(parts); notOurs != nil {
+		foreign = notOurs.Error()
+	}
 	switch {
 	case err == nil && len(parts) > 0:
-		_, notOurs := layout.Find(parts)
-		ours = notOurs == nil
 		holds = append(holds, fmt.Sprintf("a partition table with %d partitions", len(parts)))
-		if ours {
+		if foreign == "" {
 			holds = append(holds, "an installed Kedge")
 		}
 	case len(holds) == 0 && (err == nil || !errors.Is(err, table.ErrNoTable)):
@@ -297,7 +302,7 @@ func inspect(d block.Device) (holds []string, ours bool) {
 	case len(holds) == 0 && !isBlank(f):
 		holds = append(holds, "data of an unknown kind")
 	}
-	return holds, ours
+	return holds, parts, foreign
 }
 
 // isBlank tells whether a disk begins with nothing.
