@@ -42,6 +42,7 @@ var commands = map[string]func(*script, bool, []string){
 	"image":       plain(buildImage),
 	"readkey":     plain(readKey),
 	"type":        on(typeText),
+	"keys":        on(pressKeys),
 	"disk":        plain(makeDisk),
 	"cut-power":   on(cutPower),
 	"stages":      on(printStages),
@@ -460,6 +461,22 @@ func again(ts *script, m *machine, neg bool, args []string) error {
 // typeText types lines on the console, as a person would.
 func typeText(ts *script, m *machine, neg bool, args []string) error {
 	return m.vm.Type(strings.Join(args, "\n") + "\n")
+}
+
+// pressKeys presses keys of a menu on the serial console. Ctrl-N is what GRUB
+// takes for an arrow down.
+func pressKeys(ts *script, m *machine, neg bool, args []string) error {
+	for _, name := range args {
+		key, known := map[string]string{"down": "\x0e", "enter": "\r"}[name]
+		if !known {
+			return fmt.Errorf("keys: unknown key %q", name)
+		}
+		if err := m.vm.Type(key); err != nil {
+			return err
+		}
+		time.Sleep(200 * time.Millisecond) // a menu redraws at each
+	}
+	return nil
 }
 
 // off waits for the end, which must be the guest's own will.

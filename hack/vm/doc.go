@@ -15,6 +15,7 @@
 //	[!] guest [-until] [-stdin FILE] COMMAND   run a shell command over SSH; -until repeats it
 //	apply [KEY=VALUE…] FILE          kubectl apply, ${KEY} replaced
 //	api PATH                         GET from the host, with the guest's kubeconfig
+//	type LINE… | keys KEY…           type lines, press keys (down, enter) on the console
 //	reboot | poweroff                ask the guest, and wait for it
 //	powerbutton | cut-power          do it to the machine
 //	stages                           print when each stage was reached

@@ -26,6 +26,7 @@ type Disk struct {
 	Path             string   // e.g. /dev/nvme0n1
 	Links            []string // other names of it, such as /dev/disk/by-id/…
 	Size             int64    // bytes
+	Sector           int      // logical block size in bytes; 0 means 512
 	Model, Serial    string
 	Transport        string // usb, nvme, sata, mmc, virtio or scsi
 	Removable        bool

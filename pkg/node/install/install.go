@@ -134,7 +134,7 @@ func Steps(o Options) ([]Step, error) {
 // partitions returns those that the disk gets, or keeps.
 func partitions(o Options, arch string) ([]table.Partition, error) {
 	if !o.Keep {
-		return layout.Plan(arch, o.Disk.Size, o.Image.Size)
+		return layout.PlanFor(arch, o.Disk.Size, o.Image.Size, o.Disk.Sector)
 	}
 	found, err := layout.Find(o.Disk.Parts)
 	if err != nil {

@@ -183,14 +183,21 @@ func pump(ctx context.Context, w io.Writer, r io.Reader, progress func(int64)) e
 
 // Format implements Machine.
 func (System) Format(ctx context.Context, kind, device, label string) error {
-	args := map[string][]string{
-		"ext4": {"mke2fs", "-q", "-F", "-t", "ext4", "-m", "1", "-L", label, device},
-		"vfat": {"mkfs.vfat", "-n", label, device},
-	}[kind]
-	if sector, err := block.SectorSize(device); kind == "vfat" && err == nil && sector == 512 {
-		args = append([]string{args[0], "-F", "32"}, args[1:]...) // larger sectors leave too few clusters for FAT32
-	}
+	args := formatArgs(kind, device, label)
 	return process.Tool{Path: args[0], Args: args[1:]}.Run(ctx)
+}
+
+// formatArgs is what makes a file system. The ESP is FAT32 on sectors of every
+// size: mkfs.vfat finds the sector out, and on large ones a cluster is one sector.
+func formatArgs(kind, device, label string) []string {
+	if kind == "vfat" {
+		args := []string{"mkfs.vfat", "-F", "32", "-n", label, device}
+		if sector, err := block.SectorSize(device); err == nil && sector > 512 {
+			args = append(args[:3], append([]string{"-s", "1"}, args[3:]...)...)
+		}
+		return args
+	}
+	return []string{"mke2fs", "-q", "-F", "-t", "ext4", "-m", "1", "-L", label, device}
 }
 
 // Mount implements Machine.
@@ -245,6 +252,9 @@ func Disks(medium string) ([]Disk, error) {
 		disk := Disk{
 			Name: d.Name, Path: d.Path, Links: names[d.Path], Size: d.Size, Model: h.Model, Serial: h.Serial, Transport: h.Transport,
 			Removable: d.Removable, ReadOnly: d.ReadOnly, Medium: d.Path == medium,
+		}
+		if disk.Sector, err = block.SectorSize(d.Path); err != nil {
+			disk.Sector = 512
 		}
 		disk.Holds, disk.Parts, disk.Foreign = inspect(d)
 		disk.Ours = disk.Foreign == ""
