@@ -78,6 +78,7 @@ type daemon struct {
 	address     string // given to kube; "" before it was started
 	install     string // how an installation goes on; "" when there is none
 	upgradeText string // how the last upgrade stands; "" when there was none
+	held        string // for what Kubernetes is not started; "" for nothing
 	onTrial     bool   // the running slot is not committed
 }
 
@@ -129,6 +130,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	d.leaseHostname(ctx)
 	d.updateTime(ctx, d.net.State())
+	kubeMay := rescue || d.installs() || d.mountStorage(ctx, wanted)
 	d.do(ctx, apply.Boot(wanted))
 	d.stage(boot.StageConfigured)
 	go d.remoteKeys(ctx)
@@ -138,10 +140,20 @@ func (d *daemon) run(ctx context.Context) error {
 		return nil
 	}
 	if !rescue && !damaged {
-		d.startKube(ctx)
-		if !again {
-			go d.runCommands(ctx, wanted)
+		if kubeMay {
+			d.startKube(ctx)
 		}
+		go func() {
+			if !kubeMay {
+				if !d.awaitStorage(ctx, wanted) {
+					return
+				}
+				d.startKube(ctx)
+			}
+			if !again {
+				d.runCommands(ctx, wanted)
+			}
+		}()
 		go d.watchNode(ctx)
 		go d.upgrades(ctx)
 	}
@@ -484,7 +496,9 @@ func (d *daemon) Status(ctx context.Context) status.Status {
 	s.Node, s.Login, s.Skipped = d.node, d.login, slices.Clone(d.problems)
 	s.Slot, s.Trial, s.Install = d.record.Slot, d.onTrial, d.install
 	s.Upgrade = d.upgradeText
-	s.State = damagedText(d.record)
+	if s.State = damagedText(d.record); s.State == "" {
+		s.State = d.held
+	}
 	for _, f := range d.found {
 		s.Sources = append(s.Sources, f.Source)
 	}

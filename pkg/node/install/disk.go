@@ -151,6 +151,16 @@ func unfit(d Disk, m config.DiskMatch, need int64) string {
 		return "it is read-only"
 	case d.Size < need:
 		return fmt.Sprintf("it has %d bytes, %d are needed", d.Size, need)
+	}
+	return unlike(d, m)
+}
+
+// Matches tells whether a disk is what a configuration describes.
+func Matches(d Disk, m config.DiskMatch) bool { return unlike(d, m) == "" }
+
+// unlike says in what a disk is not the one that is described, or "".
+func unlike(d Disk, m config.DiskMatch) string {
+	switch {
 	case !like(m.Serial, d.Serial):
 		return fmt.Sprintf("its serial number is %q", d.Serial)
 	case !like(m.Model, d.Model):

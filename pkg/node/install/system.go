@@ -268,6 +268,9 @@ func Disks(medium string) ([]Disk, error) {
 	return disks, nil
 }
 
+// Links returns the names below /dev/disk by the device that they lead to.
+func Links() map[string][]string { return links("/dev/disk") }
+
 // links returns the names below dir by the device that they lead to.
 func links(dir string) map[string][]string {
 	all := map[string][]string{}

@@ -33,7 +33,7 @@ type Status struct {
 	Trial     bool             `json:"trial,omitempty"`   // the slot is on trial
 	Upgrade   string           `json:"upgrade,omitempty"` // how the last upgrade stands
 	Install   string           `json:"install,omitempty"` // how an installation goes on
-	State     string           `json:"state,omitempty"`   // why the state on the disk cannot be used, and the way out
+	State     string           `json:"state,omitempty"`   // why state or data disks cannot be used, and the way out
 }
 
 // Link is one network port.
