@@ -36,6 +36,7 @@ type installOptions struct {
 	device, image, config string
 	wipe, yes, restart    bool
 	keep                  bool
+	takeover, powerOff    bool
 }
 
 func installCommand() *cli.Command {
@@ -48,6 +49,8 @@ func installCommand() *cli.Command {
 			fs.StringVar(&o.config, "config", "", "configuration `file` of the installed system")
 			fs.BoolVar(&o.wipe, "wipe", false, "install to a disk that holds data; all of it is lost")
 			fs.BoolVar(&o.keep, "no-format", false, "install to a disk with an installed Kedge and keep its state")
+			fs.BoolVar(&o.takeover, "takeover", false, "replace the system that runs, which is not Kedge, by --image, from memory")
+			fs.BoolVar(&o.powerOff, "poweroff", false, "with --takeover: power off when done, instead of a restart")
 			fs.BoolVar(&o.yes, "yes", false, "ask nothing")
 			fs.BoolVar(&o.restart, "reboot", false, "restart the machine when done")
 		},
@@ -57,6 +60,9 @@ func installCommand() *cli.Command {
 			}
 			if err := rootOnly("install"); err != nil {
 				return err
+			}
+			if o.takeover {
+				return takeOver(ctx, env, o)
 			}
 			i, err := newInstaller(ctx, o)
 			if err != nil {
