@@ -44,6 +44,7 @@ var commands = map[string]func(*script, bool, []string){
 	"type":        on(typeText),
 	"keys":        on(pressKeys),
 	"disk":        plain(makeDisk),
+	"debian":      plain(makeDebian),
 	"cut-power":   on(cutPower),
 	"stages":      on(printStages),
 	"embed":       plain(embedConfig),
@@ -108,8 +109,10 @@ func (b *bootFlags) set(fs *flag.FlagSet) {
 	fs.StringVar(&b.config, "config", "", "config.yaml given by the hypervisor")
 	fs.StringVar(&b.stick, "stick", "", "image of a USB stick")
 	fs.StringVar(&b.disk, "disk", "", "a disk; without an image the machine starts from it")
-	fs.StringVar(&b.bus, "bus", "disk", "how it is attached: disk (virtio), nvme, sata or usb")
+	fs.StringVar(&b.bus, "bus", "disk", "how it is attached: disk (virtio), nvme, nvme4k (large sectors), sata, mmc or usb")
 	fs.StringVar(&b.state, "state", "", "disk for state; direct boot in disk mode")
+	fs.StringVar(&b.spec.Kernel, "kernel", "", "kernel of another system, with -initrd and -append")
+	fs.StringVar(&b.spec.Initrd, "initrd", "", "its initial RAM file system")
 	fs.StringVar(&b.tftp, "tftp", "", "folder of a network boot")
 	fs.StringVar(&b.bootfile, "bootfile", "", "file in it to boot")
 	fs.StringVar(&b.beside, "beside", "", "another machine, whose network this one shares")
@@ -156,7 +159,10 @@ func (b *bootFlags) complete(ts *script, l *lab) error {
 		b.spec.Drives = append(b.spec.Drives, qemu.Drive{File: ts.MkAbs(b.state), Bus: qemu.Disk})
 		b.spec.Append = strings.TrimSpace("kedge.mode=disk " + b.spec.Append)
 	}
-	b.spec.Direct = b.spec.Append != ""
+	b.spec.Direct = b.spec.Append != "" && b.spec.Kernel == ""
+	if b.spec.Kernel != "" {
+		b.spec.Kernel, b.spec.Initrd = ts.MkAbs(b.spec.Kernel), ts.MkAbs(b.spec.Initrd)
+	}
 	return b.plug(ts, l)
 }
 

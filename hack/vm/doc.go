@@ -21,6 +21,7 @@
 //	stages                           print when each stage was reached
 //	embed IMAGE CONFIG               make a copy of the image with a config in it
 //	stick FILE KIND LABEL SOURCE…    make a stick (vfat or iso9660) with files
+//	debian FILE SIZE SOURCE=PATH…    a disk with Debian, its kernel FILE.vmlinuz, its initrd FILE.initrd
 //	state FILE SIZE                  make a disk for state
 //	clean FILE                       the file system of a state disk was unmounted and is sound
 //	serve VARIABLE DIR               serve a folder by HTTP; the guest's URL into a variable
