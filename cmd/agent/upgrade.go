@@ -349,6 +349,9 @@ func (u *upgrader) rollback(ctx context.Context) error {
 			return err
 		}
 	case update.Committed:
+		if u.state.From.ID == "" {
+			return fmt.Errorf("slot %s did not start: there is no release to go back to", slot.Other(u.running.Slot))
+		}
 		s := u.state
 		s.Phase, s.Slot = update.Staged, slot.Other(u.running.Slot)
 		s.To, s.From = s.From, u.running.Release

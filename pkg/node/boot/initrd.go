@@ -19,6 +19,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/sys/console"
 	"github.com/kedgeos/kedge/pkg/sys/kernel"
 	"github.com/kedgeos/kedge/pkg/sys/mount"
+	"github.com/kedgeos/kedge/pkg/sys/power"
 )
 
 const (
@@ -79,6 +80,8 @@ type initrd struct {
 	journal *Journal
 	modules *kernel.Modules
 	device  block.Device // the medium; empty in a network boot
+	guard   *guard
+	source  Source
 
 	mu     sync.Mutex
 	reason string // why there is no root yet
@@ -117,6 +120,7 @@ func (i *initrd) why() string {
 // searchTimeout the emergency console opens beside it.
 func (i *initrd) findRoot(ctx context.Context) error {
 	source, err := sourceOf(i.params)
+	i.source = source
 	if err != nil {
 		i.fail("%v\n", err)
 		return i.emergency(ctx, nil, nil)
@@ -131,6 +135,9 @@ func (i *initrd) findRoot(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	i.loadModules(ctx)
+	if i.journal.Record().Trial {
+		i.guard = newGuard(func() (*power.Watchdog, error) { return startWatchdog(i.modules) }, func(err error) { i.journal.Note(err.Error()) })
+	}
 
 	again := make(chan struct{}, 1)
 	found := make(chan error, 1)
@@ -350,6 +357,9 @@ func (i *initrd) emergency(ctx context.Context, found <-chan error, again chan<-
 		i.say("found what was missing, going on")
 		return err
 	case err := <-ended:
+		if errors.Is(err, ErrNobody) {
+			i.tryOther()
+		}
 		return err
 	}
 }
@@ -368,6 +378,7 @@ func emergencyConsole(params []cmdline.Param, why func() string, again chan<- st
 // enter makes newRoot the root and runs its init. It returns only with an
 // error.
 func (i *initrd) enter() error {
+	i.bequeath()
 	if i.modules != nil {
 		i.modules.Close()
 	}

@@ -35,6 +35,8 @@ type System struct {
 	Journal *Journal
 	Modules *kernel.Modules // nil when there are none
 	Mode    string
+
+	guard *guard
 }
 
 // LogDir is where the logs of services lie.
@@ -58,6 +60,7 @@ func Root(ctx context.Context) (*System, error) {
 	if s.Journal, err = OpenJournal(RecordPath); err != nil {
 		s.Journal.Note(err.Error())
 	}
+	s.takeWatchdog()
 	s.Journal.Stage(StageRoot)
 	if s.Params, err = kernel.Cmdline(); err != nil {
 		return nil, err

@@ -42,6 +42,9 @@ func TestBooted(t *testing.T) {
 		{"on trial, given up with a reason", at(Trial, "no network"), inA, RolledBack, "no network", true},
 		{"on trial, committed, power cut before the note", at(Trial, ""), inB, Committed, "", false},
 		{"committed", at(Committed, ""), inB, Committed, "", false},
+		{"committed, and no longer starts: the other slot is tried", State{Phase: Committed, Slot: "a", To: old, Bad: nil}, onTrial, Trial, "", false},
+		{"on trial, with its state lost", State{}, onTrial, Trial, "", false},
+		{"staged, and tried since the committed one does not start", at(Staged, ""), onTrial, Trial, "", false},
 		{"taken back", at(RolledBack, "why"), inA, RolledBack, "why", false},
 	} {
 		got := c.was.Booted(c.r, noon)
