@@ -15,12 +15,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"gopkg.in/yaml.v3"
 
+	"github.com/kedgeos/kedge/pkg/format/isoimage"
+	"github.com/kedgeos/kedge/pkg/format/table"
 	"github.com/kedgeos/kedge/pkg/host/embed"
 	"github.com/kedgeos/kedge/pkg/host/qemu"
 )
@@ -43,6 +46,7 @@ var commands = map[string]func(*script, bool, []string){
 	"readkey":     plain(readKey),
 	"type":        on(typeText),
 	"disk":        plain(makeDisk),
+	"damage":      plain(damage),
 	"cut-power":   on(cutPower),
 	"stages":      on(printStages),
 	"embed":       plain(embedConfig),
@@ -93,6 +97,7 @@ type bootFlags struct {
 	disk, bus      string
 	tftp, bootfile string
 	beside, room   string
+	clock          string
 }
 
 func (b *bootFlags) set(fs *flag.FlagSet) {
@@ -112,6 +117,7 @@ func (b *bootFlags) set(fs *flag.FlagSet) {
 	fs.StringVar(&b.tftp, "tftp", "", "folder of a network boot")
 	fs.StringVar(&b.bootfile, "bootfile", "", "file in it to boot")
 	fs.StringVar(&b.beside, "beside", "", "another machine, whose network this one shares")
+	fs.StringVar(&b.clock, "clock", "", "date that the machine starts with, as 1970-01-01")
 	fs.StringVar(&b.room, "room", "", "room for another machine's SSH: its address in this network")
 }
 
@@ -156,6 +162,12 @@ func (b *bootFlags) complete(ts *script, l *lab) error {
 		b.spec.Append = strings.TrimSpace("kedge.mode=disk " + b.spec.Append)
 	}
 	b.spec.Direct = b.spec.Append != ""
+	if b.clock != "" {
+		var err error
+		if b.spec.Clock, err = time.Parse(time.DateOnly, b.clock); err != nil {
+			return err
+		}
+	}
 	return b.plug(ts, l)
 }
 
@@ -495,7 +507,7 @@ func embedConfig(ts *script, args []string) error {
 	if len(args) < 2 {
 		return errors.New("usage: embed IMAGE CONFIG [SOURCE]")
 	}
-	image, source := ts.MkAbs(args[0]), ts.Getenv("AMD64")
+	image, source := ts.MkAbs(args[0]), ts.Getenv("IMAGE")
 	if len(args) > 2 {
 		source = args[2]
 	}
@@ -506,12 +518,13 @@ func embedConfig(ts *script, args []string) error {
 	return err
 }
 
-// buildImage builds the amd64 image as another release, with the files of a
-// folder over its own.
+// buildImage builds the image as another release, with the files of a folder
+// over its own.
 func buildImage(ts *script, args []string) error {
 	if len(args) < 2 {
 		return errors.New("usage: image FILE VERSION [OVERLAY]")
 	}
+	arch := ts.Getenv("ARCH")
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		return err
@@ -534,17 +547,17 @@ func buildImage(ts *script, args []string) error {
 	if err := os.WriteFile(recipe, []byte(text), 0o644); err != nil {
 		return err
 	}
-	if err := qemu.CopyFile(filepath.Join(root, "images/edge.amd64.lock"), filepath.Join(dir, "next.amd64.lock")); err != nil {
+	if err := qemu.CopyFile(filepath.Join(root, "images/edge."+arch+".lock"), filepath.Join(dir, "next."+arch+".lock")); err != nil {
 		return err
 	}
 	ctx, cancel := within()
 	defer cancel()
-	out, err := exec.CommandContext(ctx, filepath.Join(*bin, "kedge"), "build", recipe, "--arch", "amd64", "--release", args[1],
+	out, err := exec.CommandContext(ctx, filepath.Join(*bin, "kedge"), "build", recipe, "--arch", arch, "--release", args[1],
 		"--compression", "fast", "--fresh-lock-if-gone", "--output", dir).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("kedge build: %w\n%s", err, out)
 	}
-	return os.Rename(filepath.Join(dir, "kedge-"+args[1]+"-amd64.iso"), ts.MkAbs(args[0]))
+	return os.Rename(filepath.Join(dir, "kedge-"+args[1]+"-"+arch+".iso"), ts.MkAbs(args[0]))
 }
 
 // readKey puts the key in a public key file into a variable.
@@ -606,6 +619,48 @@ func makeDisk(ts *script, args []string) error {
 		return err
 	}
 	return os.Truncate(ts.MkAbs(args[0]), size)
+}
+
+// damage turns over every bit of the first two MiB of a partition of a disk, or
+// of a file of the image in it.
+func damage(ts *script, args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: damage DISK PARTITION [FILE]")
+	}
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	parts, err := table.Read(f, size, 512)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(parts, func(p table.Partition) bool { return p.Name == args[1] })
+	if i < 0 {
+		return fmt.Errorf("%s has no partition %s", args[0], args[1])
+	}
+	at := parts[i].Start
+	if len(args) > 2 {
+		file, err := isoimage.Find(io.NewSectionReader(f, at, parts[i].Size), parts[i].Size, args[2])
+		if err != nil {
+			return err
+		}
+		at += file.Offset
+	}
+	bytes := make([]byte, 2<<20)
+	if _, err := f.ReadAt(bytes, at); err != nil {
+		return err
+	}
+	for n := range bytes {
+		bytes[n] ^= 0xFF
+	}
+	_, err = f.WriteAt(bytes, at)
+	return err
 }
 
 func isClean(ts *script, neg bool, args []string) {

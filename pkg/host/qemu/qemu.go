@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Firmware starts the boot loader.
@@ -81,8 +82,9 @@ type Options struct {
 	Code     string   // UEFI firmware
 	Vars     string   // UEFI variables; QEMU writes them
 	Accel    Accelerator
-	Memory   int // MiB; 0 means DefaultMemory
-	CPUs     int // 0 means DefaultCPUs
+	Memory   int       // MiB; 0 means DefaultMemory
+	CPUs     int       // 0 means DefaultCPUs
+	Clock    time.Time // of the machine at its start; zero means now
 	Drives   []Drive
 	Kernel   string // boots this directly, without a boot loader
 	Initrd   string
@@ -137,6 +139,9 @@ func (o Options) Args() ([]string, error) {
 	a.add("-nodefaults", "-no-user-config", "-display", "none")
 	a.add("-machine", o.Machine, "-accel", string(o.Accel), "-cpu", o.cpu())
 	a.add("-smp", fmt.Sprint(o.CPUs), "-m", fmt.Sprint(o.Memory))
+	if !o.Clock.IsZero() {
+		a.add("-rtc", "base="+o.Clock.UTC().Format("2006-01-02T15:04:05"))
+	}
 	o.control(a)
 	o.firmware(a)
 	o.drives(a)
