@@ -47,6 +47,9 @@ var commands = map[string]func(*script, bool, []string){
 	"type":        on(typeText),
 	"disk":        plain(makeDisk),
 	"damage":      plain(damage),
+	"start":       plain(startClock),
+	"took":        plain(took),
+	"rate":        plain(rate),
 	"cut-power":   on(cutPower),
 	"stages":      on(printStages),
 	"embed":       plain(embedConfig),
@@ -501,6 +504,48 @@ func printStages(ts *script, m *machine, neg bool, args []string) error {
 		fmt.Fprintln(ts.Stdout(), f)
 	}
 	return nil
+}
+
+// startClock begins to measure.
+func startClock(ts *script, args []string) error {
+	labOf(ts).since = time.Now()
+	return nil
+}
+
+// took gives the seconds since the last start or took as a figure.
+func took(ts *script, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: took NAME")
+	}
+	l, now := labOf(ts), time.Now()
+	err := figure("%s %.1f s\n", args[0], now.Sub(l.since).Seconds())
+	l.since = now
+	return err
+}
+
+// rate gives what a command has just said, in MB/s, as a figure.
+func rate(ts *script, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: rate NAME REGEXP")
+	}
+	pattern, err := regexp.Compile(args[1])
+	if err != nil {
+		return err
+	}
+	found := pattern.FindAllStringSubmatch(ts.ReadFile("stdout")+ts.ReadFile("stderr"), -1)
+	if len(found) == 0 {
+		return fmt.Errorf("rate %s: the last command did not say %s", args[0], pattern)
+	}
+	return figure("%s %s MB/s\n", args[0], found[len(found)-1][1])
+}
+
+func figure(format string, values ...any) error {
+	f, err := os.OpenFile(*figures, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, format, values...)
+	return errors.Join(err, f.Close())
 }
 
 func embedConfig(ts *script, args []string) error {

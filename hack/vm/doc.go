@@ -21,6 +21,8 @@
 //	embed IMAGE CONFIG               make a copy of the image with a config in it
 //	stick FILE KIND LABEL SOURCE…    make a stick (vfat or iso9660) with files
 //	state FILE SIZE                  make a disk for state
+//	start | took NAME                measure: seconds since then, in figures/ only
+//	rate NAME REGEXP                 a figure out of what the last command said
 //	damage DISK PARTITION [FILE]     turn over the bits of the first MiBs of a partition, or of a file of its image
 //	clean FILE                       the file system of a state disk was unmounted and is sound
 //	serve VARIABLE DIR               serve a folder by HTTP; the guest's URL into a variable

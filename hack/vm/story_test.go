@@ -19,10 +19,11 @@ import (
 )
 
 var (
-	all  = flag.Bool("all", false, "play every story, not only the core")
-	dist = flag.String("dist", "../../dist", "`folder` of the images")
-	bin  = flag.String("bin", "../../bin", "`folder` of the program kedge")
-	logs = flag.String("logs", filepath.Join(os.TempDir(), "kedge-vm-logs"), "`folder` for the consoles of the machines")
+	all     = flag.Bool("all", false, "play every story, not only the core")
+	dist    = flag.String("dist", "../../dist", "`folder` of the images")
+	bin     = flag.String("bin", "../../bin", "`folder` of the program kedge")
+	figures = flag.String("figures", "", "`file` that figures are added to; without it none are taken")
+	logs    = flag.String("logs", filepath.Join(os.TempDir(), "kedge-vm-logs"), "`folder` for the consoles of the machines")
 )
 
 // core stories are played at every change; the others take longer or tell the
@@ -52,6 +53,15 @@ var onARM64 = []string{"upgrade_dead", "upgrade_faults"}
 // TestARM64Stories plays some of those once more.
 func TestARM64Stories(t *testing.T) {
 	play(t, platform{"arm64", "uefi"}, func(name, _ string) bool { return *all && slices.Contains(onARM64, name) })
+}
+
+// TestFigures measures, when -figures says where to.
+func TestFigures(t *testing.T) {
+	if *figures == "" {
+		return
+	}
+	p := platform{"amd64", "bios"}
+	testscript.Run(t, testscript.Params{Dir: "figures", Setup: p.setup, Cmds: commands, RequireExplicitExec: true})
 }
 
 func play(t *testing.T, p platform, want func(name, text string) bool) {
@@ -91,6 +101,7 @@ func TestCore(t *testing.T) {
 type lab struct {
 	logs     string
 	machines map[string]*machine
+	since    time.Time // of the figure that is taken
 	closers  []func()
 }
 
