@@ -319,9 +319,6 @@ func (t *transfer) begin(resp *http.Response) error {
 	default:
 		return fmt.Errorf("%w: %s", ErrStatus, resp.Status)
 	}
-	if t.size > t.o.Limit {
-		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, t.size, t.o.Limit)
-	}
 	if t.begun != nil && t.done == 0 {
 		if err := t.begun(); err != nil {
 			return err
@@ -329,6 +326,9 @@ func (t *transfer) begin(resp *http.Response) error {
 	}
 	if err := t.o.Begin(t.size, t.done); err != nil {
 		return fmt.Errorf("%w%w", errBegin, err)
+	}
+	if t.size > t.o.Limit {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, t.size, t.o.Limit)
 	}
 	return nil
 }
