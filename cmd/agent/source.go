@@ -19,6 +19,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/format/minisign"
 	"github.com/kedgeos/kedge/pkg/format/registries"
+	"github.com/kedgeos/kedge/pkg/node/install"
 	"github.com/kedgeos/kedge/pkg/node/slot"
 	"github.com/kedgeos/kedge/pkg/node/source"
 	"github.com/kedgeos/kedge/pkg/node/update"
@@ -71,7 +72,7 @@ func (u *upgrader) open(ctx context.Context, wish wish, w io.Writer) (*os.File, 
 		return f, err
 	case source.Web:
 		return openNamed(ctx, wish.name, wish.fetched, fetch.Options{
-			Keep: true, Pace: &fetch.Pace{Rate: wish.rate}, Limit: wish.most(), Begin: wish.room, Progress: newTransfer(w),
+			Keep: true, Pace: &fetch.Pace{Rate: wish.rate}, Limit: wish.most(), Begin: wish.begin(w), Progress: newTransfer(w),
 		})
 	case source.Registry, source.Layout:
 		return wish.pull(ctx, w)
@@ -102,18 +103,31 @@ func (wish wish) pull(ctx context.Context, w io.Writer) (*os.File, error) {
 	if err := os.Remove(wish.fetched + fetch.MarkSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	begin := wish.begin(w)
 	o.Limit, o.Progress = wish.rate, newTransfer(w)
 	o.Begin = func(size, have int64) error {
 		// A whole file that is here is another image.
 		if err := os.Remove(wish.fetched); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		return wish.room(size, have)
+		return begin(size, have)
 	}
 	if _, err := registry.Pull(ctx, wish.name, runtime.GOARCH, wish.fetched, o); err != nil {
 		return nil, err
 	}
 	return os.Open(wish.fetched)
+}
+
+// begin asks for room, and tells once what an earlier transfer has left.
+func (wish wish) begin(w io.Writer) func(size, have int64) error {
+	told := false
+	return func(size, have int64) error {
+		if have > 0 && !told {
+			fmt.Fprintf(w, "kedge: fetch: go on after %s\n", install.Bytes(have))
+		}
+		told = true
+		return wish.room(size, have)
+	}
 }
 
 // room says why an image cannot be fetched.
