@@ -57,6 +57,8 @@ var commands = map[string]func(*script, bool, []string){
 	"state":       plain(makeState),
 	"clean":       isClean,
 	"serve":       plain(serve),
+	"registry":    plain(serveRegistry),
+	"stall":       plain(serveStalling),
 	"expand":      plain(expand),
 }
 

@@ -26,5 +26,7 @@
 //	damage DISK PARTITION [FILE]     turn over the bits of the first MiBs of a partition, or of a file of its image
 //	clean FILE                       the file system of a state disk was unmounted and is sound
 //	serve VARIABLE DIR               serve a folder by HTTP; the guest's URL into a variable
+//	registry VARIABLE                serve an empty registry; its host:port, for this host in VARIABLE_HERE
+//	stall VARIABLE DIR BYTES TIMES   serve a folder; the first answers stop after so many bytes, without an end
 //	expand FILE                      replace ${VARIABLE} in a file
 package vm

@@ -65,6 +65,8 @@ type Manifest struct {
 	ID         string `json:"id"`
 	Files      []File `json:"files"`
 	Loaders    []File `json:"loaders,omitempty"` // the boot loader's; the ID does not depend on them, some carry it
+
+	UpgradeFrom string `json:"upgrade_from,omitempty"` // Constraint of the versions that it may follow
 }
 
 // ComputeID returns the ID for the manifest's version, architecture and files:

@@ -239,7 +239,7 @@ func copyKernel(ctx context.Context, c rootfs.Content, file string, compress boo
 }
 
 func (b *builder) manifest(k kernel, programs, files map[string]string) (release.Manifest, error) {
-	m := release.Manifest{Schema: release.Schema, Name: b.recipe.Name, Version: b.version, Arch: b.arch, Kernel: k.version}
+	m := release.Manifest{Schema: release.Schema, Name: b.recipe.Name, Version: b.version, Arch: b.arch, Kernel: k.version, UpgradeFrom: b.recipe.From}
 	if kube := programs["kube"]; kube != "" {
 		m.Kubernetes = moduleVersion(kube, "k8s.io/kubernetes")
 	}

@@ -21,6 +21,7 @@ var (
 	ErrDowngrade    = errors.New("it is older than what runs")
 	ErrBad          = errors.New("it failed on this machine before")
 	ErrTooLarge     = errors.New("it is larger than a slot")
+	ErrFrom         = errors.New("it may not follow what runs")
 	ErrBusy         = errors.New("an upgrade is under way")
 )
 
@@ -28,6 +29,7 @@ var (
 type Policy struct {
 	Downgrade bool // an older version
 	Bad       bool // a release that failed here before
+	From      bool // a release that is not meant to follow the one that runs
 }
 
 // Admit says why an image may not be put on this machine, or nil. SlotSize is
@@ -35,7 +37,7 @@ type Policy struct {
 func Admit(i *release.Image, r Running, s State, p Policy, arch string, slotSize int64) error {
 	m := i.Manifest
 	refuse := func(err error, format string, args ...any) error {
-		return fmt.Errorf("refuse %s %s (%s): %w%s", m.Name, m.Version, m.ID, err, fmt.Sprintf(format, args...))
+		return fmt.Errorf("refuse %s %s (%s): %w%w", m.Name, m.Version, m.ID, err, fmt.Errorf(format, args...))
 	}
 	switch {
 	case r.Slot == "":
@@ -53,7 +55,14 @@ func Admit(i *release.Image, r Running, s State, p Policy, arch string, slotSize
 	case older(m.Version, r.Version) && !p.Downgrade:
 		return refuse(ErrDowngrade, ": %s", r.Version)
 	}
-	return nil
+	from, err := release.ParseConstraint(m.UpgradeFrom)
+	switch {
+	case p.From || err == nil && from.Allows(r.Version):
+		return nil
+	case err != nil:
+		return refuse(ErrFrom, ": %w", err)
+	}
+	return refuse(ErrFrom, ": %s; it follows releases %s", r.Version, from)
 }
 
 // older compares versions as semver.org says; versions of another form are

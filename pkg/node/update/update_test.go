@@ -93,6 +93,11 @@ func TestAdmit(t *testing.T) {
 		return &release.Image{Manifest: release.Manifest{Name: "kedge", Version: version, Arch: arch, ID: id}, Size: size}
 	}
 	good := image("0.2.0", "amd64", fresh.ID, 100)
+	after := func(versions string) *release.Image {
+		i := image("0.2.0", "amd64", fresh.ID, 100)
+		i.Manifest.UpgradeFrom = versions
+		return i
+	}
 	failed := State{Bad: []Bad{{fresh, "kube did not start", noon}}}
 	for _, c := range []struct {
 		name  string
@@ -114,6 +119,11 @@ func TestAdmit(t *testing.T) {
 		{"a version of another form", image("nightly", "amd64", "3", 100), installed, State{}, Policy{}, nil},
 		{"bad", good, installed, failed, Policy{}, ErrBad},
 		{"bad, once more", good, installed, failed, Policy{Bad: true}, nil},
+		{"may follow", after(">=0.1.0"), installed, State{}, Policy{}, nil},
+		{"may not follow", after(">=0.1.5 <0.2.0"), installed, State{}, Policy{}, ErrFrom},
+		{"may not follow, allowed", after(">=0.1.5"), installed, State{}, Policy{From: true}, nil},
+		{"may follow what nobody understands", after("~0.1"), installed, State{}, Policy{}, ErrFrom},
+		{"may follow versions, but a nightly runs", after(">=0.1.0"), Running{Release{"nightly", "4"}, "a", false}, State{}, Policy{}, ErrFrom},
 		{"too large", image("0.2.0", "amd64", fresh.ID, 1001), installed, State{}, Policy{}, ErrTooLarge},
 	} {
 		if err := Admit(c.image, c.r, c.s, c.p, "amd64", 1000); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
