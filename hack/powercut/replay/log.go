@@ -19,6 +19,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"syscall"
 )
 
 // Sector is the size in bytes of what a disk writes whole or not at all, and
@@ -84,6 +86,7 @@ const (
 type Log struct {
 	Events []Event
 	data   []byte
+	mapped bool
 }
 
 // ReadLog reads a log, whose bytes it keeps. QEMU notes the number of entries
@@ -175,3 +178,39 @@ func (l *Log) content(ref uint32) []byte {
 }
 
 var zeroSector [Sector]byte
+
+// OpenLog maps a log file into memory, as it is now: QEMU may go on writing to
+// it. Close ends the use of all that came from it.
+func OpenLog(path string) (*Log, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() == 0 {
+		return nil, fmt.Errorf("%w: %s is empty", ErrLog, path)
+	}
+	data, err := syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %s: %w", path, err)
+	}
+	l, err := ReadLog(data)
+	if err != nil {
+		syscall.Munmap(data)
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	l.mapped = true
+	return l, nil
+}
+
+// Close lets go of the memory.
+func (l *Log) Close() error {
+	if !l.mapped {
+		return nil
+	}
+	return syscall.Munmap(l.data)
+}

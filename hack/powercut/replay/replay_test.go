@@ -149,7 +149,7 @@ func FuzzReadLog(f *testing.F) {
 				l.content(e.ref(e.Count - 1))
 			}
 		}
-		const most = 1 << 20
+		const most = 64 << 10
 		if size := l.Size(); size <= most {
 			d, err := NewDisk(l, bytes.NewReader(make([]byte, most)), most)
 			if err != nil {
