@@ -78,5 +78,3 @@ func recordMachines(ctx context.Context, args []string) error {
 	}
 	return nil
 }
-
-func check(ctx context.Context, args []string) error { return nil }
