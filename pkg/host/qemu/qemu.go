@@ -50,7 +50,8 @@ type Drive struct {
 	// Log is an empty file in which QEMU notes every write and flush of the disk,
 	// with their data, in the format of Linux's dm-log-writes; "" means none. Only
 	// raw files on the bus Disk can have one. Such a disk offers neither discard
-	// nor "write zeroes", which QEMU 7.2 cannot note while other requests run.
+	// nor "write zeroes", which QEMU 7.2 cannot note while other requests run, and
+	// its requests are not merged, since a long one has no room for the note.
 	Log string
 }
 
@@ -267,7 +268,7 @@ func (o Options) drives(a *arguments) {
 			device += ",serial=kedge-" + id
 		}
 		if d.Log != "" {
-			device += ",discard=off,write-zeroes=off"
+			device += ",discard=off,write-zeroes=off,request-merging=off"
 		}
 		if d.Boot && o.Kernel == "" { // a kernel given directly has place 0 itself
 			device += fmt.Sprintf(",bootindex=%d", boot)
