@@ -284,8 +284,12 @@ func inspect(d block.Device) (holds []string, ours bool) {
 }
 
 // Inspect says what is on a disk of size bytes with logical blocks of sector
-// bytes, and whether that is a system of ours.
+// bytes, and whether that is a system of ours. An installation that was cut off
+// is nothing.
 func Inspect(f io.ReaderAt, size int64, sector int) (holds []string, ours bool) {
+	if unfinished(f, size, sector) {
+		return nil, false
+	}
 	if fs, err := block.Probe(f); err == nil {
 		holds = append(holds, strings.TrimSpace(fmt.Sprintf("a file system %s %s", fs.Type, fs.Label)))
 	}
