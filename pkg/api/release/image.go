@@ -126,6 +126,20 @@ func (i *Image) SetEmbedded(area []byte) error {
 	return nil
 }
 
+// Withhold returns the image without the 512 bytes that make it one, and these
+// with their offset. Who writes them last, when the rest is on the disk, has the
+// image there all at once: a disk writes them whole or not at all.
+func (i *Image) Withhold() (rest *Image, offset int64, withheld []byte, err error) {
+	const size = 512
+	withheld = make([]byte, size)
+	if _, err := i.bytes.ReadAt(withheld, isoimage.VolumeOffset); err != nil {
+		return nil, 0, nil, fmt.Errorf("read volume descriptor: %w", err)
+	}
+	without := *i
+	without.bytes = patched{i.bytes, isoimage.VolumeOffset, make([]byte, size)}
+	return &without, isoimage.VolumeOffset, withheld, nil
+}
+
 // patched is an image of which some bytes are others.
 type patched struct {
 	io.ReaderAt

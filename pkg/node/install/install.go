@@ -2,8 +2,11 @@
 // running medium in slot A, an empty state, and the boot loader.
 //
 // It decides which disk is meant, and makes the list of steps; a loop does
-// them. What a firmware could start comes last: a disk whose installation was
-// cut off starts nothing, and the medium does it again. Sizes are bytes.
+// them. What a firmware could start comes late: a disk whose installation was
+// cut off starts nothing. Its very last write is the sector that makes an image
+// of what lies in slot A. Without it in either slot, a disk with our partitions
+// is one whose installation was cut off; it counts as blank, and the medium does
+// it again. Sizes are bytes.
 package install
 
 import (
@@ -101,11 +104,15 @@ func Steps(o Options) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
+	rest, at, withheld, err := o.Image.Withhold()
+	if err != nil {
+		return nil, err
+	}
 	steps := []Step{
 		verify{o.Image},
 		erase{o.Disk},
 		partition{o.Disk, parts},
-		copyImage{o.Image, device(layout.SlotAName)},
+		copyImage{rest, device(layout.SlotAName)},
 		format{"ext4", device(layout.StateName), layout.StateName},
 		fill{"ext4", device(layout.StateName), stateFiles(o), ""},
 		format{"vfat", device(layout.ESPName), layout.ESPName},
@@ -122,7 +129,7 @@ func Steps(o Options) ([]Step, error) {
 		}
 		steps = append(steps, patch{device(layout.BIOSName), 0, core, "boot loader"}, patch{o.Disk.Path, 0, mbr, "boot sector"})
 	}
-	return steps, nil
+	return append(steps, patch{device(layout.SlotAName), at, withheld, "volume descriptor"}), nil
 }
 
 func stateFiles(o Options) []file {

@@ -276,14 +276,24 @@ func inspect(d block.Device) (holds []string, ours bool) {
 		return []string{fmt.Sprintf("something that cannot be read (%v)", err)}, false
 	}
 	defer f.Close()
-	if fs, err := block.Probe(f); err == nil {
-		holds = append(holds, strings.TrimSpace(fmt.Sprintf("a file system %s %s", fs.Type, fs.Label)))
-	}
 	sector, err := block.SectorSize(d.Path)
 	if err != nil {
 		sector = 512
 	}
-	parts, err := table.Read(f, d.Size, sector)
+	return Inspect(f, d.Size, sector)
+}
+
+// Inspect says what is on a disk of size bytes with logical blocks of sector
+// bytes, and whether that is a system of ours. An installation that was cut off
+// is nothing.
+func Inspect(f io.ReaderAt, size int64, sector int) (holds []string, ours bool) {
+	if unfinished(f, size, sector) {
+		return nil, false
+	}
+	if fs, err := block.Probe(f); err == nil {
+		holds = append(holds, strings.TrimSpace(fmt.Sprintf("a file system %s %s", fs.Type, fs.Label)))
+	}
+	parts, err := table.Read(f, size, sector)
 	switch {
 	case err == nil && len(parts) > 0:
 		_, notOurs := layout.Find(parts)
