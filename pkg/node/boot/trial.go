@@ -17,6 +17,7 @@ const TrialOver = "/run/kedge/trial-over"
 // limit; process 1 only sees to it that somebody does.
 const (
 	trialLimit      = 25 * time.Minute
+	damagedLimit    = 2 * time.Minute // the same, of a slot whose root is damaged
 	watchdogTimeout = 60 * time.Second
 	watchdogPet     = 10 * time.Second
 )
@@ -32,11 +33,18 @@ func (s *System) GuardTrial(ctx context.Context) error {
 	if dog != nil {
 		defer dog.Close()
 	}
-	for end := time.Now().Add(trialLimit); ctx.Err() == nil; {
+	for end, damaged := time.Now().Add(trialLimit), false; ctx.Err() == nil; {
 		if exists(TrialOver) {
 			return nil
 		}
+		if r := s.Journal.Record(); r.Damage != "" && !damaged {
+			// The agent gives it up with this reason, unless the damage is its own.
+			damaged, end = true, sooner(end, time.Now().Add(damagedLimit))
+		}
 		if time.Now().After(end) {
+			if r := s.Journal.Record(); damaged {
+				return fmt.Errorf("the trial of slot %s was not ended: %s", r.Slot, r.Damage)
+			}
 			return fmt.Errorf("the trial of slot %s was not decided within %v", s.Journal.Record().Slot, trialLimit)
 		}
 		if dog != nil {
@@ -47,6 +55,13 @@ func (s *System) GuardTrial(ctx context.Context) error {
 		pause(ctx, watchdogPet)
 	}
 	return nil
+}
+
+func sooner(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // watchdog starts the hardware's watchdog, or the kernel's own where there is
