@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -15,12 +16,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"gopkg.in/yaml.v3"
 
+	"github.com/kedgeos/kedge/pkg/api/layout"
+	"github.com/kedgeos/kedge/pkg/format/isoimage"
+	"github.com/kedgeos/kedge/pkg/format/table"
 	"github.com/kedgeos/kedge/pkg/host/embed"
 	"github.com/kedgeos/kedge/pkg/host/qemu"
 )
@@ -43,6 +49,7 @@ var commands = map[string]func(*script, bool, []string){
 	"readkey":     plain(readKey),
 	"type":        on(typeText),
 	"disk":        plain(makeDisk),
+	"flip":        plain(flip),
 	"cut-power":   on(cutPower),
 	"stages":      on(printStages),
 	"embed":       plain(embedConfig),
@@ -606,6 +613,56 @@ func makeDisk(ts *script, args []string) error {
 		return err
 	}
 	return os.Truncate(ts.MkAbs(args[0]), size)
+}
+
+// flip damages one byte of a file in the image that lies in a slot of a disk:
+// the byte at an offset, or one in the middle of where the file holds the bytes
+// of another.
+func flip(ts *script, args []string) error {
+	if len(args) != 4 {
+		return errors.New("usage: flip DISK SLOT PATH OFFSET|CONTENT")
+	}
+	disk, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer disk.Close()
+	info, err := disk.Stat()
+	if err != nil {
+		return err
+	}
+	parts, err := table.Read(disk, info.Size(), 512)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(parts, func(p table.Partition) bool { return p.Name == layout.SlotPartition(args[1]) })
+	if i < 0 {
+		return fmt.Errorf("%s has no slot %s", args[0], args[1])
+	}
+	extent, err := isoimage.Find(io.NewSectionReader(disk, parts[i].Start, parts[i].Size), parts[i].Size, "/"+args[2])
+	if err != nil {
+		return err
+	}
+	offset, err := strconv.ParseInt(args[3], 10, 64)
+	if err != nil {
+		whole := make([]byte, extent.Size)
+		if _, err := disk.ReadAt(whole, parts[i].Start+extent.Offset); err != nil {
+			return err
+		}
+		content := ts.ReadFile(args[3])
+		middle := len(content) / 2
+		if offset = int64(bytes.Index(whole, []byte(content[middle:middle+64]))); offset < 0 {
+			return fmt.Errorf("%s does not hold %s as it is", args[2], args[3])
+		}
+	}
+	b, at := make([]byte, 1), parts[i].Start+extent.Offset+offset
+	if _, err := disk.ReadAt(b, at); err != nil {
+		return err
+	}
+	b[0] ^= 1
+	ts.Logf("flip: byte %d of %s in slot %s, block %d", offset, args[2], args[1], offset/4096)
+	_, err = disk.WriteAt(b, at)
+	return err
 }
 
 func isClean(ts *script, neg bool, args []string) {

@@ -21,6 +21,7 @@
 //	embed IMAGE CONFIG               make a copy of the image with a config in it
 //	stick FILE KIND LABEL SOURCE…    make a stick (vfat or iso9660) with files
 //	state FILE SIZE                  make a disk for state
+//	flip DISK SLOT PATH OFFSET|FILE  damage a byte of the image in a slot: at an offset, or in the bytes of a file
 //	clean FILE                       the file system of a state disk was unmounted and is sound
 //	serve VARIABLE DIR               serve a folder by HTTP; the guest's URL into a variable
 //	expand FILE                      replace ${VARIABLE} in a file
