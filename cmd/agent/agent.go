@@ -185,12 +185,8 @@ func (d *daemon) readKept() {
 }
 
 func (d *daemon) readRecord() {
-	d.record.Mode = boot.ModeLive
-	text, err := os.ReadFile(boot.RecordPath)
-	if err == nil {
-		err = json.Unmarshal(text, &d.record)
-	}
-	if err != nil {
+	var err error
+	if d.record, err = bootRecord(); err != nil {
 		d.log.Warn("read boot record: ", err)
 	}
 }
@@ -482,6 +478,7 @@ func (d *daemon) Status(ctx context.Context) status.Status {
 	defer d.mu.Unlock()
 	s.Node, s.Login, s.Skipped = d.node, d.login, slices.Clone(d.problems)
 	s.Slot, s.Trial, s.Install = d.record.Slot, d.onTrial, d.install
+	addRoot(&s)
 	s.Upgrade = d.upgradeText
 	for _, f := range d.found {
 		s.Sources = append(s.Sources, f.Source)

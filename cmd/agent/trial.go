@@ -90,6 +90,9 @@ func (d *daemon) trial(ctx context.Context) error {
 		if !state.Undecided() {
 			return d.endTrial(ctx, "")
 		}
+		if damage := rootDamage(); damage != "" { // it does not heal
+			return d.endTrial(ctx, damage)
+		}
 		why := d.unhealthy()
 		if why == "" {
 			why = state.Judge(runChecks(ctx, d.config.Kedge.Upgrade.Health))

@@ -134,6 +134,7 @@ func upgradeCommand() *cli.Command {
 			}
 			defer u.close()
 			layers, _ := datasource.Layers(datasource.Gather(ctx, datasource.System{MountPoint: installMount}, true))
+			o.policy.Same = record.Damage != ""
 			u.policy = config.Merge(layers...).Config.Kedge.Upgrade
 			return upgradeHint(run(ctx, env, u))
 		}}

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,12 +17,14 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"gopkg.in/yaml.v3"
 
+	"github.com/kedgeos/kedge/pkg/api/layout"
 	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/format/table"
 	"github.com/kedgeos/kedge/pkg/host/embed"
@@ -50,6 +53,7 @@ var commands = map[string]func(*script, bool, []string){
 	"start":       plain(startClock),
 	"took":        plain(took),
 	"rate":        plain(rate),
+	"flip":        plain(flip),
 	"cut-power":   on(cutPower),
 	"stages":      on(printStages),
 	"embed":       plain(embedConfig),
@@ -668,46 +672,87 @@ func makeDisk(ts *script, args []string) error {
 	return os.Truncate(ts.MkAbs(args[0]), size)
 }
 
-// damage turns over every bit of the first two MiB of a partition of a disk, or
-// of a file of the image in it.
+// damage turns over every bit of the first two MiB of a slot of a disk, or of a
+// file of the image in it.
 func damage(ts *script, args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: damage DISK PARTITION [FILE]")
+		return errors.New("usage: damage DISK SLOT [PATH]")
 	}
-	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR, 0)
-	if err != nil {
+	return inSlot(ts, args[0], args[1], func(disk *os.File, at, size int64) error {
+		if len(args) > 2 {
+			file, err := isoimage.Find(io.NewSectionReader(disk, at, size), size, "/"+args[2])
+			if err != nil {
+				return err
+			}
+			at += file.Offset
+		}
+		b := make([]byte, 2<<20)
+		if _, err := disk.ReadAt(b, at); err != nil {
+			return err
+		}
+		for n := range b {
+			b[n] ^= 0xFF
+		}
+		_, err := disk.WriteAt(b, at)
 		return err
+	})
+}
+
+// flip damages one byte of a file in the image that lies in a slot of a disk:
+// the byte at an offset, or one in the middle of where the file holds the bytes
+// of another.
+func flip(ts *script, args []string) error {
+	if len(args) != 4 {
+		return errors.New("usage: flip DISK SLOT PATH OFFSET|CONTENT")
 	}
-	defer f.Close()
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
-	parts, err := table.Read(f, size, 512)
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(parts, func(p table.Partition) bool { return p.Name == args[1] })
-	if i < 0 {
-		return fmt.Errorf("%s has no partition %s", args[0], args[1])
-	}
-	at := parts[i].Start
-	if len(args) > 2 {
-		file, err := isoimage.Find(io.NewSectionReader(f, at, parts[i].Size), parts[i].Size, args[2])
+	return inSlot(ts, args[0], args[1], func(disk *os.File, at, size int64) error {
+		file, err := isoimage.Find(io.NewSectionReader(disk, at, size), size, "/"+args[2])
 		if err != nil {
 			return err
 		}
-		at += file.Offset
-	}
-	bytes := make([]byte, 2<<20)
-	if _, err := f.ReadAt(bytes, at); err != nil {
+		offset, err := strconv.ParseInt(args[3], 10, 64)
+		if err != nil {
+			whole := make([]byte, file.Size)
+			if _, err := disk.ReadAt(whole, at+file.Offset); err != nil {
+				return err
+			}
+			content := ts.ReadFile(args[3])
+			middle := len(content) / 2
+			if offset = int64(bytes.Index(whole, []byte(content[middle:middle+64]))); offset < 0 {
+				return fmt.Errorf("%s does not hold %s as it is", args[2], args[3])
+			}
+		}
+		b := make([]byte, 1)
+		if _, err := disk.ReadAt(b, at+file.Offset+offset); err != nil {
+			return err
+		}
+		b[0] ^= 1
+		ts.Logf("flip: byte %d of %s in slot %s, block %d", offset, args[2], args[1], offset/4096)
+		_, err = disk.WriteAt(b, at+file.Offset+offset)
+		return err
+	})
+}
+
+// inSlot calls f with a disk and where in it a slot lies, in bytes.
+func inSlot(ts *script, disk, slot string, f func(disk *os.File, at, size int64) error) error {
+	file, err := os.OpenFile(ts.MkAbs(disk), os.O_RDWR, 0)
+	if err != nil {
 		return err
 	}
-	for n := range bytes {
-		bytes[n] ^= 0xFF
+	defer file.Close()
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
 	}
-	_, err = f.WriteAt(bytes, at)
-	return err
+	parts, err := table.Read(file, size, 512)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(parts, func(p table.Partition) bool { return p.Name == layout.SlotPartition(slot) })
+	if i < 0 {
+		return fmt.Errorf("%s has no slot %s", disk, slot)
+	}
+	return f(file, parts[i].Start, parts[i].Size)
 }
 
 func isClean(ts *script, neg bool, args []string) {

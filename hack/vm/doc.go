@@ -23,7 +23,8 @@
 //	state FILE SIZE                  make a disk for state
 //	start | took NAME                measure: seconds since then, in figures/ only
 //	rate NAME REGEXP                 a figure out of what the last command said
-//	damage DISK PARTITION [FILE]     turn over the bits of the first MiBs of a partition, or of a file of its image
+//	damage DISK SLOT [PATH]          turn over the bits of the first MiBs of a slot, or of a file of its image
+//	flip DISK SLOT PATH OFFSET|FILE  damage a byte of the image in a slot: at an offset, or in the bytes of a file
 //	clean FILE                       the file system of a state disk was unmounted and is sound
 //	serve VARIABLE DIR               serve a folder by HTTP; the guest's URL into a variable
 //	registry VARIABLE                serve an empty registry; its host:port, for this host in VARIABLE_HERE

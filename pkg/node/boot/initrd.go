@@ -13,7 +13,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/format/cmdline"
 	"github.com/kedgeos/kedge/pkg/sys/block"
 	"github.com/kedgeos/kedge/pkg/sys/console"
@@ -230,9 +229,12 @@ func (i *initrd) searchRoot(ctx context.Context, source Source, again <-chan str
 		}
 		i.fail("%s", noMedium(source.ID, search.Refused()))
 		if d, found := search.Look(devices, openDevice); found {
-			err := i.mountMedium(d)
+			err := i.mountMedium(d, source.ID)
 			if err == nil {
 				return nil
+			}
+			if source.Trial && errors.Is(err, errDamaged) {
+				return err // the release before this one is whole: on to it
 			}
 			search.Refuse(d, err)
 			if text := err.Error(); text != last {
@@ -284,23 +286,25 @@ func short(refused []Refusal) string {
 	return strings.Join(names, " ")
 }
 
-func (i *initrd) mountMedium(d block.Device) error {
+func (i *initrd) mountMedium(d block.Device, id string) error {
 	i.load(initrdModules)
 	medium := mnt("iso9660", d.Path, mediumDir, "ro,nosuid,nodev")
 	if err := medium.Do(Host{}); err != nil {
 		return err
 	}
-	if err := i.mountRoot(mediumDir + "/" + release.RootPath); err != nil {
+	verified, err := mountImage(mediumDir, id)
+	if err != nil {
 		mount.Detach(mediumDir)
 		return err
 	}
 	i.device = d
-	i.journal.Update(func(r *Record) { r.Medium = d.Path })
+	i.journal.Update(func(r *Record) { r.Medium, r.Verity = d.Path, verified })
 	i.journal.Stage(StageMedium)
 	return nil
 }
 
-func (i *initrd) mountRoot(squashfs string) error {
+// mountFetched mounts a root whose digest was checked as a whole.
+func (i *initrd) mountFetched(squashfs string) error {
 	i.load(initrdModules)
 	device, err := block.AttachLoop(squashfs)
 	if err != nil {
@@ -323,7 +327,7 @@ func (i *initrd) fetchRoot(ctx context.Context, source Source, again <-chan stru
 	for {
 		err := download(ctx, source, i.say, i.touch)
 		if err == nil {
-			if err = i.mountRoot(fetched); err == nil {
+			if err = i.mountFetched(fetched); err == nil {
 				i.journal.Stage(StageMedium)
 				return nil
 			}

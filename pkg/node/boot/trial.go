@@ -18,6 +18,7 @@ const TrialOver = "/run/kedge/trial-over"
 // limit; process 1 only sees to it that somebody does.
 const (
 	trialLimit      = 25 * time.Minute
+	damagedLimit    = 2 * time.Minute // the same, of a slot whose root is damaged
 	watchdogTimeout = 60 * time.Second
 	watchdogPet     = 10 * time.Second
 	watchdogWait    = time.Second // for the hardware's driver
@@ -122,16 +123,32 @@ func (s *System) GuardTrial(ctx context.Context) error {
 	if !s.Journal.Record().Trial {
 		return nil
 	}
-	for end := time.Now().Add(trialLimit); ctx.Err() == nil; pause(ctx, watchdogPet) {
+	for end, damaged := time.Now().Add(trialLimit), false; ctx.Err() == nil; pause(ctx, watchdogPet) {
 		if exists(TrialOver) {
 			break
 		}
-		if time.Now().After(end) {
-			return fmt.Errorf("the trial of slot %s was not decided within %v", s.Journal.Record().Slot, trialLimit)
+		r := s.Journal.Record()
+		if r.Damage != "" && !damaged {
+			// The agent gives it up with this reason, unless the damage is its own.
+			damaged, end = true, sooner(end, time.Now().Add(damagedLimit))
 		}
+		if time.Now().Before(end) {
+			continue
+		}
+		if damaged {
+			return fmt.Errorf("the trial of slot %s was not ended: %s", r.Slot, r.Damage)
+		}
+		return fmt.Errorf("the trial of slot %s was not decided within %v", r.Slot, trialLimit)
 	}
 	if dog := s.guard.end(); dog != nil {
 		return dog.Close()
 	}
 	return nil
+}
+
+func sooner(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }

@@ -112,6 +112,7 @@ func TestAdmit(t *testing.T) {
 		{"during a trial", good, Running{old, "a", true}, State{}, Policy{}, ErrBusy},
 		{"another architecture", image("0.2.0", "arm64", fresh.ID, 100), installed, State{}, Policy{}, ErrArch},
 		{"the same", image("0.1.0", "amd64", old.ID, 100), installed, State{}, Policy{}, ErrSame},
+		{"the same, to mend a slot", image("0.1.0", "amd64", old.ID, 100), installed, State{}, Policy{Same: true}, nil},
 		{"the same version, other content", image("0.1.0", "amd64", "3", 100), installed, State{}, Policy{}, nil},
 		{"older", image("0.0.9", "amd64", "3", 100), installed, State{}, Policy{}, ErrDowngrade},
 		{"older by its suffix", image("0.1.0-rc.1", "amd64", "3", 100), installed, State{}, Policy{}, ErrDowngrade},
