@@ -107,7 +107,7 @@ func (d *daemon) run(ctx context.Context) error {
 			d.log.Error(err)
 		}
 	}()
-	damaged := d.record.Damaged != "" // then all is in memory: a cluster must not begin anew there
+	damaged := d.record.StateDamage != "" // then all is in memory: a cluster must not begin anew there
 	rescue := d.record.Mode == boot.ModeRescue
 	facts := apply.Facts{Hostname: d.hostname()}
 	wanted := d.config.Config
@@ -198,12 +198,8 @@ func (d *daemon) readKept() {
 }
 
 func (d *daemon) readRecord() {
-	d.record.Mode = boot.ModeLive
-	text, err := os.ReadFile(boot.RecordPath)
-	if err == nil {
-		err = json.Unmarshal(text, &d.record)
-	}
-	if err != nil {
+	var err error
+	if d.record, err = bootRecord(); err != nil {
 		d.log.Warn("read boot record: ", err)
 	}
 }
@@ -495,6 +491,7 @@ func (d *daemon) Status(ctx context.Context) status.Status {
 	defer d.mu.Unlock()
 	s.Node, s.Login, s.Skipped = d.node, d.login, slices.Clone(d.problems)
 	s.Slot, s.Trial, s.Install = d.record.Slot, d.onTrial, d.install
+	addRoot(&s)
 	s.Upgrade = d.upgradeText
 	if s.State = damagedText(d.record); s.State == "" {
 		s.State = d.held

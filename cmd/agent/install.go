@@ -207,16 +207,16 @@ func openImage(ctx context.Context, named, medium, url string) (*os.File, error)
 	if named == "" {
 		return nil, errors.New("install: there is no image to install: this system was not started from a medium, and the configuration has no install.iso_url")
 	}
-	return openNamed(ctx, named, fetchedImage, nil)
+	return openNamed(ctx, named, fetchedImage, fetch.Options{})
 }
 
 // openNamed opens a file, or what a URL leads to, which is fetched to the path
 // fetched.
-func openNamed(ctx context.Context, name, fetched string, progress func(done, size int64)) (*os.File, error) {
+func openNamed(ctx context.Context, name, fetched string, o fetch.Options) (*os.File, error) {
 	if !strings.Contains(name, "://") {
 		return os.Open(name)
 	}
-	if err := fetch.File(ctx, name, fetched, fetch.Options{Progress: progress}); err != nil {
+	if err := fetch.File(ctx, name, fetched, o); err != nil {
 		return nil, err
 	}
 	return os.Open(fetched)

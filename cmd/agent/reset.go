@@ -37,7 +37,7 @@ func resetCommand() *cli.Command {
 			if record.Mode != boot.ModeDisk {
 				return errors.New("reset: this system keeps no state: a restart is a reset")
 			}
-			damaged := record.Damaged != ""
+			damaged := record.StateDamage != ""
 			switch {
 			case damaged && !format:
 				return errDamaged(record)

@@ -17,6 +17,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/node/install"
 	"github.com/kedgeos/kedge/pkg/node/takeover"
+	"github.com/kedgeos/kedge/pkg/sys/fetch"
 	"github.com/kedgeos/kedge/pkg/sys/kernel"
 	"github.com/kedgeos/kedge/pkg/sys/power"
 	"github.com/kedgeos/kedge/pkg/sys/process"
@@ -36,7 +37,7 @@ func takeOver(ctx context.Context, env cli.Env, o installOptions) error {
 	if err != nil {
 		return err
 	}
-	source, err := openNamed(ctx, o.image, takeoverFolder+"/kedge-takeover.iso", newTransfer(env.Stderr))
+	source, err := openNamed(ctx, o.image, takeoverFolder+"/kedge-takeover.iso", fetch.Options{Progress: newTransfer(env.Stderr)})
 	if err != nil {
 		return err
 	}

@@ -72,12 +72,6 @@ func (d *daemon) bootedUpgrade() (bool, error) {
 		}
 		d.tellUpgrade(now.Text())
 	}
-	if u.running.Trial && u.state.Phase != update.Trial {
-		// The state is lost, the record is not: the trial still has to end.
-		if err := u.save(update.State{Phase: update.Trial, Slot: u.running.Slot, To: u.running.Release}); err != nil {
-			return false, err
-		}
-	}
 	d.setUpgrade(u.state.Text())
 	d.setTrial(u.running.Trial)
 	return u.state.Phase == update.Trial, nil
@@ -95,6 +89,9 @@ func (d *daemon) trial(ctx context.Context) error {
 		}
 		if !state.Undecided() {
 			return d.endTrial(ctx, "")
+		}
+		if damage := rootDamage(); damage != "" { // it does not heal
+			return d.endTrial(ctx, damage)
 		}
 		why := d.unhealthy()
 		if why == "" {

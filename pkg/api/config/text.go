@@ -99,6 +99,12 @@ var texts = map[string]struct {
 	"kedge.upgrade.keys": {
 		"Public keys whose signature a release must have, besides those in the image.",
 		"- RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"},
+	"kedge.upgrade.keys_url": {
+		"Where the newest list of trusted keys is, made by \"kedge keys list\"; its signature is there too, with .minisig behind the name. Looked at before each upgrade.",
+		"https://images.example.org/keys.json"},
+	"kedge.upgrade.bandwidth": {
+		"Greatest speed at which an image is fetched, in bytes per second. No limit when it is not set.",
+		"500KB"},
 	"kedge.upgrade.allow_unsigned": {
 		"Take a release without a signature, or with one of an unknown key. Whoever can reach this machine's disk, network or registry can then replace its system.",
 		"false"},

@@ -45,7 +45,8 @@ type Image struct {
 	Manifest Manifest
 	Size     int64 // bytes; what it lies on may be larger
 
-	bytes io.ReaderAt
+	bytes    io.ReaderAt
+	manifest []byte // as Manifest was read; a medium may say something else the next time
 }
 
 // Open reads the manifest of the image at the start of r, which has size bytes.
@@ -67,6 +68,7 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	i.manifest = b
 	i.Manifest, err = Decode(b)
 	return i, err
 }
@@ -101,11 +103,7 @@ func (i *Image) VerifySignature(keys []minisign.PublicKey) (comment string, err 
 	if err != nil {
 		return "", fmt.Errorf("read signature: %w", err)
 	}
-	manifest, err := i.small(ManifestPath)
-	if err != nil {
-		return "", err
-	}
-	if err := signature.Verify(keys, bytes.NewReader(manifest)); err != nil {
+	if err := signature.Verify(keys, bytes.NewReader(i.manifest)); err != nil {
 		return "", fmt.Errorf("verify signature of %s: %w", ManifestPath, err)
 	}
 	return signature.TrustedComment, nil
@@ -126,6 +124,20 @@ func (i *Image) SetEmbedded(area []byte) error {
 	}
 	i.bytes = patched{i.bytes, at.Offset, area}
 	return nil
+}
+
+// Withhold returns the image without the 512 bytes that make it one, and these
+// with their offset. Who writes them last, when the rest is on the disk, has the
+// image there all at once: a disk writes them whole or not at all.
+func (i *Image) Withhold() (rest *Image, offset int64, withheld []byte, err error) {
+	const size = 512
+	withheld = make([]byte, size)
+	if _, err := i.bytes.ReadAt(withheld, isoimage.VolumeOffset); err != nil {
+		return nil, 0, nil, fmt.Errorf("read volume descriptor: %w", err)
+	}
+	without := *i
+	without.bytes = patched{i.bytes, isoimage.VolumeOffset, make([]byte, size)}
+	return &without, isoimage.VolumeOffset, withheld, nil
 }
 
 // patched is an image of which some bytes are others.

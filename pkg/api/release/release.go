@@ -27,6 +27,7 @@ const (
 	KernelPath   = "boot/vmlinuz"
 	InitrdPath   = "boot/initrd"
 	RootPath     = "kedge/root.squashfs"
+	VerityPath   = "kedge/root.verity" // hash tree over RootPath, without a superblock
 	ImagesPath   = "kedge/images"
 	ManifestPath = "kedge/release.json"
 
@@ -65,10 +66,14 @@ type Manifest struct {
 	ID         string `json:"id"`
 	Files      []File `json:"files"`
 	Loaders    []File `json:"loaders,omitempty"` // the boot loader's; the ID does not depend on them, some carry it
+
+	UpgradeFrom string  `json:"upgrade_from,omitempty"` // Constraint of the versions that it may follow
+	Verity      *Verity `json:"verity,omitempty"`       // nil: the root is mounted as it is
 }
 
-// ComputeID returns the ID for the manifest's version, architecture and files:
-// the first 16 hex digits of a digest over them, the files in order of path.
+// ComputeID returns the ID for the manifest's version, architecture, files and
+// hash tree: the first 16 hex digits of a digest over them, the files in order
+// of path. A manifest without a hash tree has the ID that it always had.
 func (m Manifest) ComputeID() string {
 	files := slices.Clone(m.Files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
@@ -76,6 +81,9 @@ func (m Manifest) ComputeID() string {
 	fmt.Fprintf(h, "version %s\narch %s\n", m.Version, m.Arch)
 	for _, f := range files {
 		fmt.Fprintf(h, "%s %s\n", f.SHA256, f.Path)
+	}
+	if v := m.Verity; v != nil {
+		fmt.Fprintf(h, "verity %s %s %d %d %s\n", v.RootHash, v.Salt, v.DataBlockSize, v.HashBlockSize, v.Path)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
@@ -125,6 +133,9 @@ func (m Manifest) check() error {
 		if path.Clean("/"+f.Path) != "/"+f.Path {
 			return fmt.Errorf("%w: path %q", ErrManifest, f.Path)
 		}
+	}
+	if err := m.Verity.check(m); err != nil {
+		return err
 	}
 	if id := m.ComputeID(); m.ID != id {
 		return fmt.Errorf("%w: id %s does not fit its content, which has %s", ErrManifest, m.ID, id)

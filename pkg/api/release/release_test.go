@@ -20,12 +20,34 @@ func sample() Manifest {
 	return m
 }
 
-func TestEncodeDecode(t *testing.T) {
+// verified is a sample with a hash tree.
+func verified() Manifest {
 	m := sample()
-	got, err := Decode(m.Encode())
-	if err != nil || !reflect.DeepEqual(got, m) {
-		t.Errorf("Decode = %+v, %v, want %+v", got, err, m)
+	m.Files = append(m.Files, File{VerityPath, 4, strings.Repeat("d", 64)})
+	m.Verity = &Verity{VerityPath, strings.Repeat("e", 64), strings.Repeat("c", 64), 4096, 4096}
+	m.ID = m.ComputeID()
+	return m
+}
+
+// TestIDStays holds IDs that images in the field have.
+func TestIDStays(t *testing.T) {
+	for want, m := range map[string]Manifest{"ead00cf7918a9dbd": sample(), "553b428617ec29fa": verified()} {
+		if id := m.ComputeID(); id != want {
+			t.Errorf("ID = %s, want %s", id, want)
+		}
 	}
+}
+
+func TestEncodeDecode(t *testing.T) {
+	for _, m := range []Manifest{sample(), verified()} {
+		if got, err := Decode(m.Encode()); err != nil || !reflect.DeepEqual(got, m) {
+			t.Errorf("Decode = %+v, %v, want %+v", got, err, m)
+		}
+	}
+	if strings.Contains(string(sample().Encode()), "verity") {
+		t.Error("a manifest without a hash tree speaks of one")
+	}
+	m := sample()
 	if f, ok := m.File(RootPath); !ok || f.Size != 3 {
 		t.Errorf("File(%s) = %+v, %v", RootPath, f, ok)
 	}
@@ -64,6 +86,29 @@ func TestID(t *testing.T) {
 	}
 }
 
+// TestIDOfVerity holds that each part of it counts: the ID is all that a kernel
+// command line knows.
+func TestIDOfVerity(t *testing.T) {
+	m := verified()
+	for name, change := range map[string]func(*Manifest){
+		"verity":          func(m *Manifest) { m.Verity = nil },
+		"root hash":       func(m *Manifest) { m.Verity.RootHash = strings.Repeat("f", 64) },
+		"salt":            func(m *Manifest) { m.Verity.Salt = "" },
+		"data block size": func(m *Manifest) { m.Verity.DataBlockSize = 1024 },
+		"hash block size": func(m *Manifest) { m.Verity.HashBlockSize = 1024 },
+		"tree":            func(m *Manifest) { m.Verity.Path = KernelPath },
+	} {
+		other := verified()
+		change(&other)
+		if other.ComputeID() == m.ID {
+			t.Errorf("another %s has the same ID", name)
+		}
+		if _, err := Decode(other.Encode()); !errors.Is(err, ErrManifest) {
+			t.Errorf("another %s under the old ID: error = %v, want ErrManifest", name, err)
+		}
+	}
+}
+
 // TestDecodeLater reads what a later release may say beside what we know.
 func TestDecodeLater(t *testing.T) {
 	later := strings.Replace(string(sample().Encode()), `"name"`, `"news": {"of": ["later"]}, "name"`, 1)
@@ -74,7 +119,7 @@ func TestDecodeLater(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	with := func(change func(*Manifest)) []byte {
-		m := sample()
+		m := verified()
 		change(&m)
 		m.ID = m.ComputeID()
 		return m.Encode()
@@ -85,6 +130,11 @@ func TestDecodeRefuses(t *testing.T) {
 		"digest":  with(func(m *Manifest) { m.Files[0].SHA256 = "short" }),
 		"size":    with(func(m *Manifest) { m.Files[0].Size = -1 }),
 		"path":    with(func(m *Manifest) { m.Files[0].Path = "../etc/shadow" }),
+		"no root": with(func(m *Manifest) { m.Verity.RootHash = "" }),
+		"root":    with(func(m *Manifest) { m.Verity.RootHash = "- 1 panic_on_corruption" }),
+		"salt":    with(func(m *Manifest) { m.Verity.Salt = "-" }),
+		"blocks":  with(func(m *Manifest) { m.Verity.DataBlockSize = 0 }),
+		"tree":    with(func(m *Manifest) { m.Verity.Path = "kedge/other" }),
 	} {
 		if _, err := Decode(b); !errors.Is(err, ErrManifest) {
 			t.Errorf("%s: error = %v, want ErrManifest", name, err)

@@ -191,12 +191,16 @@ func (b *builder) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	tree, verity, err := b.buildVerity(squashfs)
+	if err != nil {
+		return Result{}, err
+	}
 	vmlinuz, err := b.buildVmlinuz(ctx, k)
 	if err != nil {
 		return Result{}, err
 	}
-	files := map[string]string{release.KernelPath: vmlinuz, release.InitrdPath: initrd, release.RootPath: squashfs}
-	m, err := b.manifest(k, programs, files)
+	files := map[string]string{release.KernelPath: vmlinuz, release.InitrdPath: initrd, release.RootPath: squashfs, release.VerityPath: tree}
+	m, err := b.manifest(k, programs, files, verity)
 	if err != nil {
 		return Result{}, err
 	}
@@ -238,12 +242,15 @@ func copyKernel(ctx context.Context, c rootfs.Content, file string, compress boo
 	return errors.Join(err, f.Close())
 }
 
-func (b *builder) manifest(k kernel, programs, files map[string]string) (release.Manifest, error) {
-	m := release.Manifest{Schema: release.Schema, Name: b.recipe.Name, Version: b.version, Arch: b.arch, Kernel: k.version}
+// largeFiles are those of the image that are made outside of it.
+var largeFiles = []string{release.KernelPath, release.InitrdPath, release.RootPath, release.VerityPath}
+
+func (b *builder) manifest(k kernel, programs, files map[string]string, v release.Verity) (release.Manifest, error) {
+	m := release.Manifest{Schema: release.Schema, Name: b.recipe.Name, Version: b.version, Arch: b.arch, Kernel: k.version, UpgradeFrom: b.recipe.From, Verity: &v}
 	if kube := programs["kube"]; kube != "" {
 		m.Kubernetes = moduleVersion(kube, "k8s.io/kubernetes")
 	}
-	for _, path := range []string{release.KernelPath, release.InitrdPath, release.RootPath} {
+	for _, path := range largeFiles {
 		size, sum, err := digest(files[path])
 		if err != nil {
 			return m, err

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/kedgeos/kedge/pkg/api/release"
 )
 
 // Architectures that images are made for, by their Debian and Go name.
@@ -21,9 +23,10 @@ var Architectures = []string{"amd64", "arm64"}
 // A Recipe says what goes into an image. Paths of the build machine are
 // relative to Root, those of the image are absolute.
 type Recipe struct {
-	Base     string              `yaml:"base"` // another recipe that this one changes: maps merge, lists are replaced
-	Root     string              `yaml:"root"` // folder that other paths start from, relative to the recipe; "" means ".."
-	Name     string              `yaml:"name"` // first part of the names of what is built
+	Base     string              `yaml:"base"`         // another recipe that this one changes: maps merge, lists are replaced
+	Root     string              `yaml:"root"`         // folder that other paths start from, relative to the recipe; "" means ".."
+	Name     string              `yaml:"name"`         // first part of the names of what is built
+	From     string              `yaml:"upgrade_from"` // versions whose machines may take this release, such as ">=0.1.0"; "" means all
 	Debian   Debian              `yaml:"debian"`
 	Packages map[string][]string `yaml:"packages"` // group → Debian packages for the root
 	Only     map[string][]string `yaml:"only"`     // package → paths: nothing else of it goes into the root
@@ -150,6 +153,9 @@ func (r *Recipe) check() error {
 		return errors.New("debian: suite and components are needed")
 	case r.Kernel.Package == "" || r.Kernel.Modules == "" || r.Kernel.Initrd == "":
 		return errors.New("kernel: package, modules and initrd are needed")
+	}
+	if _, err := release.ParseConstraint(r.From); err != nil {
+		return fmt.Errorf("upgrade_from: %w", err)
 	}
 	for _, groups := range []map[string][]string{r.Packages, r.Tools} {
 		for group, list := range groups {

@@ -25,8 +25,9 @@ type Spec struct {
 	Firmware Firmware // "" as in Options
 	Machine  string   // "" as in Options
 	Accel    Accelerator
-	Memory   int    // MiB
-	CPUs     int    //
+	Memory   int // MiB
+	CPUs     int //
+	Clock    time.Time
 	Direct   bool   // boot the image's kernel without a boot loader
 	Append   string // with Direct: more of the kernel command line
 	Kernel   string // of another system, with Initrd; Append is its whole command line
@@ -115,7 +116,7 @@ func (vm *VM) options(ctx context.Context, s Spec) (Options, error) {
 		manifest, s.Arch = m, m.Arch
 	}
 	o := Options{
-		Arch: s.Arch, Machine: s.Machine, Firmware: s.Firmware, Accel: s.Accel, Memory: s.Memory, CPUs: s.CPUs,
+		Arch: s.Arch, Machine: s.Machine, Firmware: s.Firmware, Accel: s.Accel, Memory: s.Memory, CPUs: s.CPUs, Clock: s.Clock,
 		Network: s.Network, Console: vm.path("console.sock"), Log: vm.Log, QMP: vm.path("qmp.sock"),
 	}.normal()
 	if err := findProgram(s.Arch); err != nil {

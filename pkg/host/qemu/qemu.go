@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Firmware starts the boot loader.
@@ -50,6 +51,13 @@ type Drive struct {
 	Format   string // "" means raw
 	ReadOnly bool
 	Boot     bool
+
+	// Log is an empty file in which QEMU notes every write and flush of the disk,
+	// with their data, in the format of Linux's dm-log-writes; "" means none. Only
+	// raw files on the bus Disk can have one. Such a disk offers neither discard
+	// nor "write zeroes", which QEMU 7.2 cannot note while other requests run, and
+	// its requests are not merged, since a long one has no room for the note.
+	Log string
 }
 
 // A Forward leads a TCP port of the host's loopback address to one of the
@@ -85,8 +93,9 @@ type Options struct {
 	Code     string   // UEFI firmware
 	Vars     string   // UEFI variables; QEMU writes them
 	Accel    Accelerator
-	Memory   int // MiB; 0 means DefaultMemory
-	CPUs     int // 0 means DefaultCPUs
+	Memory   int       // MiB; 0 means DefaultMemory
+	CPUs     int       // 0 means DefaultCPUs
+	Clock    time.Time // of the machine at its start; zero means now
 	Drives   []Drive
 	Kernel   string // boots this directly, without a boot loader
 	Initrd   string
@@ -141,6 +150,9 @@ func (o Options) Args() ([]string, error) {
 	a.add("-nodefaults", "-no-user-config", "-display", "none")
 	a.add("-machine", o.Machine, "-accel", string(o.Accel), "-cpu", o.cpu())
 	a.add("-smp", fmt.Sprint(o.CPUs), "-m", fmt.Sprint(o.Memory))
+	if !o.Clock.IsZero() {
+		a.add("-rtc", "base="+o.Clock.UTC().Format("2006-01-02T15:04:05"))
+	}
 	o.control(a)
 	o.firmware(a)
 	o.drives(a)
@@ -179,6 +191,9 @@ func (o Options) check() error {
 	for _, d := range o.Drives {
 		if !slices.Contains([]Bus{CDROM, USB, Disk, NVMe, NVMe4K, SATA, MMC}, d.Bus) {
 			return fmt.Errorf("virtual machine: %s: drive kind %q is not cdrom, usb, disk, nvme, nvme4k, sata or mmc", d.File, d.Bus)
+		}
+		if d.Log != "" && (d.Bus != Disk || d.Format != "" && d.Format != "raw") {
+			return fmt.Errorf("virtual machine: %s: only a raw drive of the kind disk can have its writes logged", d.File)
 		}
 	}
 	return nil
@@ -238,6 +253,10 @@ func (o Options) drives(a *arguments) {
 			format = "raw"
 		}
 		drive := fmt.Sprintf("if=none,id=%s,format=%s,file=%s", id, format, escape(d.File))
+		if d.Log != "" {
+			drive = fmt.Sprintf("if=none,id=%s,driver=blklogwrites,log-sector-size=512,file.driver=file,file.filename=%s,log.driver=file,log.filename=%s",
+				id, escape(d.File), escape(d.Log))
+		}
 		if d.Bus == CDROM {
 			drive += ",media=cdrom"
 		}
@@ -259,6 +278,9 @@ func (o Options) drives(a *arguments) {
 		}
 		if d.Bus == NVMe || d.Bus == NVMe4K || d.Bus == SATA || d.Bus == Disk {
 			device += ",serial=kedge-" + id
+		}
+		if d.Log != "" {
+			device += ",discard=off,write-zeroes=off,request-merging=off"
 		}
 		if d.Boot && o.Kernel == "" && d.Bus != MMC { // a kernel given directly has place 0 itself
 			device += fmt.Sprintf(",bootindex=%d", boot)

@@ -37,6 +37,7 @@ type System struct {
 	Mode    string
 
 	fallback string // mode of a machine without state; "" waits for the state
+	guard    *guard
 }
 
 // LogDir is where the logs of services lie.
@@ -60,6 +61,7 @@ func Root(ctx context.Context) (*System, error) {
 	if s.Journal, err = OpenJournal(RecordPath); err != nil {
 		s.Journal.Note(err.Error())
 	}
+	s.takeWatchdog()
 	s.Journal.Stage(StageRoot)
 	if s.Params, err = kernel.Cmdline(); err != nil {
 		return nil, err

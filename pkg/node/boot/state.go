@@ -167,7 +167,7 @@ func (s *System) loseState(ctx context.Context, state string, why error) string 
 	s.say(fmt.Sprintf("THE STATE ON %s CANNOT BE USED: %v", state, why))
 	s.say("nothing on it was changed that e2fsck did not; this boot keeps everything in memory, with network and SSH, without Kubernetes")
 	s.say(StateAdvice)
-	s.Journal.Update(func(r *Record) { r.Damaged, r.State = why.Error(), state })
+	s.Journal.Update(func(r *Record) { r.StateDamage, r.StateDevice = why.Error(), state })
 	return ""
 }
 

@@ -35,5 +35,5 @@ func (i *initrd) takeover(source Source) (found bool, err error) {
 		return true, fmt.Errorf("image in memory: %w", err)
 	}
 	i.say("started from within another system, with the image in memory")
-	return true, i.mountMedium(block.Device{Name: device[len("/dev/"):], Path: device, Size: info.Size(), ReadOnly: true})
+	return true, i.mountMedium(block.Device{Name: device[len("/dev/"):], Path: device, Size: info.Size(), ReadOnly: true}, source.ID)
 }

@@ -3,6 +3,7 @@ package status
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -34,6 +35,11 @@ func Banner(s Status) string {
 	b.WriteString("\n")
 	for i, l := range loginLines(s) {
 		field(&b, []string{"Log in", ""}[min(i, 1)], l)
+	}
+	if s.Damage != "" {
+		for i, l := range rootLines(s) {
+			field(&b, []string{"Root", ""}[min(i, 1)], l)
+		}
 	}
 	if s.Upgrade != "" {
 		field(&b, "Upgrade", s.Upgrade)
@@ -99,6 +105,15 @@ func nodeState(s Status) string {
 		return "not ready: " + strings.Join(strings.Fields(s.Node.Reason), " ")
 	}
 	return "not ready"
+}
+
+// rootLines says what vouches for the root, or what is wrong with it.
+func rootLines(s Status) []string {
+	first := s.Root
+	if s.Damage != "" {
+		first = s.Damage
+	}
+	return slices.DeleteFunc([]string{first, s.Mend}, func(l string) bool { return l == "" })
 }
 
 func networkLines(s Status) []string {
@@ -173,6 +188,9 @@ func Text(s Status) string {
 	}
 	if s.Slot != "" {
 		line("Slot", s.Slot+map[bool]string{true: ", on trial"}[s.Trial])
+	}
+	for i, l := range rootLines(s) {
+		line([]string{"Root", ""}[min(i, 1)], l)
 	}
 	if s.Upgrade != "" {
 		line("Upgrade", s.Upgrade)
