@@ -46,7 +46,7 @@ func judge(code int, known bool, text string) verdict {
 // fsck runs e2fsck in the manner -p or -y and returns its last lines as one.
 func fsck(ctx context.Context, manner, device string) (verdict, string) {
 	var out bytes.Buffer
-	err := process.Command{Args: []string{"/usr/sbin/e2fsck", manner, device}, Stdout: &out, Stderr: &out}.Run(ctx)
+	err := process.Command{Args: []string{"e2fsck", manner, device}, Stdout: &out, Stderr: &out}.Run(ctx)
 	code, known := process.ExitCode(err)
 	text := summary(out.String())
 	if !known {
@@ -179,7 +179,7 @@ const StateAdvice = `"kedge reset --format" gives the state up and makes a new o
 // into the new one.
 func FormatState(ctx context.Context, state, keep string) error {
 	const label = StateLabel
-	err := process.Command{Args: []string{"/usr/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-m", "1", "-L", label, state}}.Run(ctx)
+	err := process.Command{Args: []string{"mke2fs", "-q", "-F", "-t", "ext4", "-m", "1", "-L", label, state}}.Run(ctx)
 	if err != nil {
 		return fmt.Errorf("make state file system on %s: %w", state, err)
 	}
