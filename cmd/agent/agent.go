@@ -78,6 +78,7 @@ type daemon struct {
 	address     string // given to kube; "" before it was started
 	install     string // how an installation goes on; "" when there is none
 	upgradeText string // how the last upgrade stands; "" when there was none
+	held        string // for what Kubernetes is not started; "" for nothing
 	onTrial     bool   // the running slot is not committed
 }
 
@@ -106,6 +107,7 @@ func (d *daemon) run(ctx context.Context) error {
 			d.log.Error(err)
 		}
 	}()
+	damaged := d.record.StateDamage != "" // then all is in memory: a cluster must not begin anew there
 	rescue := d.record.Mode == boot.ModeRescue
 	facts := apply.Facts{Hostname: d.hostname()}
 	wanted := d.config.Config
@@ -128,6 +130,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	d.leaseHostname(ctx)
 	d.updateTime(ctx, d.net.State())
+	kubeMay := rescue || d.installs() || d.mountStorage(ctx, wanted)
 	d.do(ctx, apply.Boot(wanted))
 	d.stage(boot.StageConfigured)
 	go d.remoteKeys(ctx)
@@ -136,11 +139,21 @@ func (d *daemon) run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	if !rescue {
-		d.startKube(ctx)
-		if !again {
-			go d.runCommands(ctx, wanted)
+	if !rescue && !damaged {
+		if kubeMay {
+			d.startKube(ctx)
 		}
+		go func() {
+			if !kubeMay {
+				if !d.awaitStorage(ctx, wanted) {
+					return
+				}
+				d.startKube(ctx)
+			}
+			if !again {
+				d.runCommands(ctx, wanted)
+			}
+		}()
 		go d.watchNode(ctx)
 		go d.upgrades(ctx)
 	}
@@ -480,6 +493,9 @@ func (d *daemon) Status(ctx context.Context) status.Status {
 	s.Slot, s.Trial, s.Install = d.record.Slot, d.onTrial, d.install
 	addRoot(&s)
 	s.Upgrade = d.upgradeText
+	if s.State = damagedText(d.record); s.State == "" {
+		s.State = d.held
+	}
 	for _, f := range d.found {
 		s.Sources = append(s.Sources, f.Source)
 	}

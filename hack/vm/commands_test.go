@@ -48,12 +48,14 @@ var commands = map[string]func(*script, bool, []string){
 	"image":       plain(buildImage),
 	"readkey":     plain(readKey),
 	"type":        on(typeText),
+	"keys":        on(pressKeys),
 	"disk":        plain(makeDisk),
 	"damage":      plain(damage),
 	"start":       plain(startClock),
 	"took":        plain(took),
 	"rate":        plain(rate),
 	"flip":        plain(flip),
+	"debian":      plain(makeDebian),
 	"cut-power":   on(cutPower),
 	"stages":      on(printStages),
 	"embed":       plain(embedConfig),
@@ -121,8 +123,10 @@ func (b *bootFlags) set(fs *flag.FlagSet) {
 	fs.StringVar(&b.config, "config", "", "config.yaml given by the hypervisor")
 	fs.StringVar(&b.stick, "stick", "", "image of a USB stick")
 	fs.StringVar(&b.disk, "disk", "", "a disk; without an image the machine starts from it")
-	fs.StringVar(&b.bus, "bus", "disk", "how it is attached: disk (virtio), nvme, sata or usb")
+	fs.StringVar(&b.bus, "bus", "disk", "how it is attached: disk (virtio), nvme, nvme4k (large sectors), sata, mmc or usb")
 	fs.StringVar(&b.state, "state", "", "disk for state; direct boot in disk mode")
+	fs.StringVar(&b.spec.Kernel, "kernel", "", "kernel of another system, with -initrd and -append")
+	fs.StringVar(&b.spec.Initrd, "initrd", "", "its initial RAM file system")
 	fs.StringVar(&b.tftp, "tftp", "", "folder of a network boot")
 	fs.StringVar(&b.bootfile, "bootfile", "", "file in it to boot")
 	fs.StringVar(&b.beside, "beside", "", "another machine, whose network this one shares")
@@ -170,7 +174,10 @@ func (b *bootFlags) complete(ts *script, l *lab) error {
 		b.spec.Drives = append(b.spec.Drives, qemu.Drive{File: ts.MkAbs(b.state), Bus: qemu.Disk})
 		b.spec.Append = strings.TrimSpace("kedge.mode=disk " + b.spec.Append)
 	}
-	b.spec.Direct = b.spec.Append != ""
+	b.spec.Direct = b.spec.Append != "" && b.spec.Kernel == ""
+	if b.spec.Kernel != "" {
+		b.spec.Kernel, b.spec.Initrd = ts.MkAbs(b.spec.Kernel), ts.MkAbs(b.spec.Initrd)
+	}
 	if b.clock != "" {
 		var err error
 		if b.spec.Clock, err = time.Parse(time.DateOnly, b.clock); err != nil {
@@ -481,6 +488,22 @@ func again(ts *script, m *machine, neg bool, args []string) error {
 // typeText types lines on the console, as a person would.
 func typeText(ts *script, m *machine, neg bool, args []string) error {
 	return m.vm.Type(strings.Join(args, "\n") + "\n")
+}
+
+// pressKeys presses keys of a menu on the serial console. Ctrl-N is what GRUB
+// takes for an arrow down.
+func pressKeys(ts *script, m *machine, neg bool, args []string) error {
+	for _, name := range args {
+		key, known := map[string]string{"down": "\x0e", "enter": "\r"}[name]
+		if !known {
+			return fmt.Errorf("keys: unknown key %q", name)
+		}
+		if err := m.vm.Type(key); err != nil {
+			return err
+		}
+		time.Sleep(200 * time.Millisecond) // a menu redraws at each
+	}
+	return nil
 }
 
 // off waits for the end, which must be the guest's own will.

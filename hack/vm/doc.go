@@ -15,11 +15,13 @@
 //	[!] guest [-until] [-stdin FILE] COMMAND   run a shell command over SSH; -until repeats it
 //	apply [KEY=VALUE…] FILE          kubectl apply, ${KEY} replaced
 //	api PATH                         GET from the host, with the guest's kubeconfig
+//	type LINE… | keys KEY…           type lines, press keys (down, enter) on the console
 //	reboot | poweroff                ask the guest, and wait for it
 //	powerbutton | cut-power          do it to the machine
 //	stages                           print when each stage was reached
 //	embed IMAGE CONFIG               make a copy of the image with a config in it
 //	stick FILE KIND LABEL SOURCE…    make a stick (vfat or iso9660) with files
+//	debian FILE SIZE SOURCE=PATH…    a disk with Debian, its kernel FILE.vmlinuz, its initrd FILE.initrd
 //	state FILE SIZE                  make a disk for state
 //	start | took NAME                measure: seconds since then, in figures/ only
 //	rate NAME REGEXP                 a figure out of what the last command said

@@ -30,6 +30,8 @@ type Spec struct {
 	Clock    time.Time
 	Direct   bool   // boot the image's kernel without a boot loader
 	Append   string // with Direct: more of the kernel command line
+	Kernel   string // of another system, with Initrd; Append is its whole command line
+	Initrd   string //
 	Config   string // config.yaml handed over by the machine, beside the SSH key
 	Drives   []Drive
 	Network  Network // Forwards are made by Launch when User is set
@@ -128,6 +130,10 @@ func (vm *VM) options(ctx context.Context, s Spec) (Options, error) {
 		if err := step(&o, s); err != nil {
 			return o, err
 		}
+	}
+	if s.Kernel != "" {
+		o.Kernel, o.Initrd, o.Append = s.Kernel, s.Initrd, s.Append
+		return o, nil
 	}
 	if s.Direct {
 		return o, vm.direct(&o, s, manifest)

@@ -141,7 +141,9 @@ func (i *initrd) findRoot(ctx context.Context) error {
 	again := make(chan struct{}, 1)
 	found := make(chan error, 1)
 	go func() {
-		if source.URL != "" {
+		if held, err := i.takeover(source); held && err == nil {
+			found <- nil
+		} else if source.URL != "" {
 			found <- i.fetchRoot(ctx, source, again)
 		} else {
 			found <- i.searchRoot(ctx, source, again)

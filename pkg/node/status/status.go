@@ -36,6 +36,7 @@ type Status struct {
 	Mend      string           `json:"mend,omitempty"`    // what to do about that
 	Upgrade   string           `json:"upgrade,omitempty"` // how the last upgrade stands
 	Install   string           `json:"install,omitempty"` // how an installation goes on
+	State     string           `json:"state,omitempty"`   // why state or data disks cannot be used, and the way out
 }
 
 // Link is one network port.

@@ -47,6 +47,9 @@ func Banner(s Status) string {
 	if s.Install != "" {
 		field(&b, "Install", s.Install)
 	}
+	if s.State != "" {
+		field(&b, "State", s.State)
+	}
 	if n := len(s.Skipped); n > 0 {
 		fmt.Fprintf(&b, "\nNot applied from the configuration (%d):\n", n)
 		for _, p := range s.Skipped[:min(n, shownProblems)] {
@@ -194,6 +197,9 @@ func Text(s Status) string {
 	}
 	if s.Install != "" {
 		line("Install", s.Install)
+	}
+	if s.State != "" {
+		line("State", s.State)
 	}
 	line("Node", nodeLine(s))
 	for i, l := range networkLines(s) {
