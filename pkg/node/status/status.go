@@ -29,10 +29,11 @@ type Status struct {
 	Sources   []string         `json:"sources"` // of the configuration, later ones win
 	Stages    []Stage          `json:"stages"`
 	Messages  []string         `json:"messages"`
-	Slot      string           `json:"slot,omitempty"`    // a or b, of an installed system
-	Trial     bool             `json:"trial,omitempty"`   // the slot is on trial
-	Upgrade   string           `json:"upgrade,omitempty"` // how the last upgrade stands
-	Install   string           `json:"install,omitempty"` // how an installation goes on
+	Slot      string           `json:"slot,omitempty"`               // a or b, of an installed system
+	Trial     bool             `json:"trial,omitempty"`              // the slot is on trial
+	Upgrade   string           `json:"upgrade,omitempty"`            // how the last upgrade stands
+	KubeTrial string           `json:"kubernetes_upgrade,omitempty"` // how the last upgrade of Kubernetes alone stands
+	Install   string           `json:"install,omitempty"`            // how an installation goes on
 }
 
 // Link is one network port.

@@ -38,6 +38,9 @@ func Banner(s Status) string {
 	if s.Upgrade != "" {
 		field(&b, "Upgrade", s.Upgrade)
 	}
+	if s.KubeTrial != "" {
+		field(&b, "", s.KubeTrial)
+	}
 	if s.Install != "" {
 		field(&b, "Install", s.Install)
 	}
@@ -173,6 +176,9 @@ func Text(s Status) string {
 	}
 	if s.Upgrade != "" {
 		line("Upgrade", s.Upgrade)
+	}
+	if s.KubeTrial != "" {
+		line("Kubernetes", s.KubeTrial)
 	}
 	if s.Install != "" {
 		line("Install", s.Install)

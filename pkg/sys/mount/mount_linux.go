@@ -143,3 +143,13 @@ func remove(dir *os.File, name string, dev uint64) error {
 	}
 	return err
 }
+
+// Free returns how many bytes everybody may still write to the file system that
+// path lies on.
+func Free(path string) (int64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return 0, fmt.Errorf("ask for free space of %s: %w", path, err)
+	}
+	return int64(fs.Bavail) * int64(fs.Bsize), nil
+}

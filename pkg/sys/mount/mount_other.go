@@ -23,3 +23,6 @@ func Table() ([]Mounted, error) { return nil, unsupported("read mountinfo") }
 
 // SwitchRoot needs Linux.
 func SwitchRoot(root string) error { return unsupported("switch root to " + root) }
+
+// Free needs Linux.
+func Free(path string) (int64, error) { return 0, unsupported("free space of " + path) }
