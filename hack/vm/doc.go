@@ -23,5 +23,6 @@
 //	state FILE SIZE                  make a disk for state
 //	clean FILE                       the file system of a state disk was unmounted and is sound
 //	serve VARIABLE DIR               serve a folder by HTTP; the guest's URL into a variable
+//	kubernetes FILE VERSION [broken] build Kubernetes alone, or what fails in its place
 //	expand FILE                      replace ${VARIABLE} in a file
 package vm

@@ -204,14 +204,18 @@ func TestKubeLife(t *testing.T) {
 			// after which nothing more happens.
 			m.datastore = own
 			var off bool
-			tick := func() bool { steps++; off = off || steps == cut; return off }
 			save := func(k Kube) error {
 				if off {
 					return errors.New("no power")
 				}
+				steps++
+				if off = steps == cut; off {
+					return errors.New("the power goes before it is written")
+				}
 				disk = k
-				if tick() {
-					return errors.New("the power goes")
+				steps++
+				if off = steps == cut; off {
+					return errors.New("the power goes after it is written")
 				}
 				return nil
 			}
