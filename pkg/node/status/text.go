@@ -39,7 +39,7 @@ func Banner(s Status) string {
 		field(&b, "Upgrade", s.Upgrade)
 	}
 	if s.KubeTrial != "" {
-		field(&b, "", s.KubeTrial)
+		field(&b, "Upgrade", s.KubeTrial)
 	}
 	if s.Install != "" {
 		field(&b, "Install", s.Install)
@@ -178,7 +178,7 @@ func Text(s Status) string {
 		line("Upgrade", s.Upgrade)
 	}
 	if s.KubeTrial != "" {
-		line("Kubernetes", s.KubeTrial)
+		line("Upgrade", s.KubeTrial)
 	}
 	if s.Install != "" {
 		line("Install", s.Install)
