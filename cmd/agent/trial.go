@@ -35,6 +35,7 @@ func (d *daemon) upgrades(ctx context.Context) {
 			if err := os.WriteFile(boot.TrialOver, nil, 0o644); err != nil {
 				d.log.Error(err)
 			}
+			d.settleKube()
 			return
 		}
 		d.log.Error("upgrade: ", err)

@@ -44,7 +44,7 @@ func MarkerPath(id string) string { return "boot/kedge-" + id }
 // ErrManifest means that a manifest cannot be trusted to describe an image.
 var ErrManifest = errors.New("bad release manifest")
 
-// Schema is the number of the manifest's form.
+// Schema is the number of the form of a whole system's manifest.
 const Schema = 1
 
 // A File is one file of the image that the manifest vouches for. Path has no
@@ -58,6 +58,7 @@ type File struct {
 // Manifest is the content of release.json.
 type Manifest struct {
 	Schema     int    `json:"schema"`
+	Kind       Kind   `json:"kind,omitempty"`
 	Name       string `json:"name"`
 	Version    string `json:"version"`
 	Arch       string `json:"arch"`
@@ -122,8 +123,8 @@ func Decode(b []byte) (Manifest, error) {
 }
 
 func (m Manifest) check() error {
-	if m.Schema != Schema {
-		return fmt.Errorf("%w: schema %d, this program knows %d", ErrManifest, m.Schema, Schema)
+	if err := m.checkKind(); err != nil {
+		return err
 	}
 	for _, f := range m.all() {
 		sum, err := hex.DecodeString(f.SHA256)

@@ -40,6 +40,9 @@ func Admit(i *release.Image, r Running, s State, p Policy, arch string, slotSize
 	refuse := func(err error, format string, args ...any) error {
 		return fmt.Errorf("refuse %s %s (%s): %w%w", m.Name, m.Version, m.ID, err, fmt.Errorf(format, args...))
 	}
+	if err := m.Of(release.System); err != nil {
+		return err
+	}
 	switch {
 	case r.Slot == "":
 		return ErrNotInstalled

@@ -109,6 +109,7 @@ func TestAdmit(t *testing.T) {
 	}{
 		{"a newer one", good, installed, State{}, Policy{}, nil},
 		{"from a medium", good, Running{old, "", false}, State{}, Policy{}, ErrNotInstalled},
+		{"Kubernetes alone", &release.Image{Manifest: release.Manifest{Kind: release.Kubernetes}}, installed, State{}, Policy{}, release.ErrKind},
 		{"during a trial", good, Running{old, "a", true}, State{}, Policy{}, ErrBusy},
 		{"another architecture", image("0.2.0", "arm64", fresh.ID, 100), installed, State{}, Policy{}, ErrArch},
 		{"the same", image("0.1.0", "amd64", old.ID, 100), installed, State{}, Policy{}, ErrSame},
