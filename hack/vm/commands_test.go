@@ -21,6 +21,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"gopkg.in/yaml.v3"
 
+	"github.com/kedgeos/kedge/pkg/api/chunk"
 	"github.com/kedgeos/kedge/pkg/host/embed"
 	"github.com/kedgeos/kedge/pkg/host/qemu"
 )
@@ -507,7 +508,7 @@ func embedConfig(ts *script, args []string) error {
 }
 
 // buildImage builds the amd64 image as another release, with the files of a
-// folder over its own.
+// folder over its own. Its chunk index comes to lie beside it.
 func buildImage(ts *script, args []string) error {
 	if len(args) < 2 {
 		return errors.New("usage: image FILE VERSION [OVERLAY]")
@@ -544,7 +545,11 @@ func buildImage(ts *script, args []string) error {
 	if err != nil {
 		return fmt.Errorf("kedge build: %w\n%s", err, out)
 	}
-	return os.Rename(filepath.Join(dir, "kedge-"+args[1]+"-amd64.iso"), ts.MkAbs(args[0]))
+	built := filepath.Join(dir, "kedge-"+args[1]+"-amd64.iso")
+	if err := os.Rename(built+chunk.Suffix, ts.MkAbs(args[0])+chunk.Suffix); err != nil {
+		return err
+	}
+	return os.Rename(built, ts.MkAbs(args[0]))
 }
 
 // readKey puts the key in a public key file into a variable.
