@@ -6,7 +6,7 @@
 // al., "FastCDC: a Fast and Efficient Content-Defined Chunking Approach for Data
 // Deduplication", USENIX ATC 2016: a gear hash, nothing looked at before the
 // least size, and masks that change at the average (normalized chunking, level
-// 2). Sizes are 8 KiB at least, 32 KiB on average, 128 KiB at most.
+// 2). Sizes are 4 KiB at least, 16 KiB on average, 64 KiB at most.
 //
 // # The index
 //
@@ -54,7 +54,7 @@ const Suffix = ".chunks"
 // Limits of what is read of an index that nothing vouches for, in bytes: its own
 // size, that of an image, and that of an area.
 const (
-	MaxIndex = 4 << 20
+	MaxIndex = 8 << 20
 	maxImage = 4 << 30
 	maxArea  = 1 << 20
 )

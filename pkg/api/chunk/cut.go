@@ -12,17 +12,17 @@ import (
 // packed differs in whole blocks of some 300 KB, so smaller chunks save little
 // and make the index larger.
 const (
-	minSize = 8 << 10
-	avgSize = 32 << 10
-	maxSize = 128 << 10
+	minSize = 4 << 10
+	avgSize = 16 << 10
+	maxSize = 64 << 10
 )
 
 // Masks for the rolling hash: two bits harder than the average before it is
 // reached, two bits easier behind it. The highest bits are the ones that hang on
 // all of the last 64 bytes.
 const (
-	hardMask = (1<<17 - 1) << (64 - 17)
-	easyMask = (1<<13 - 1) << (64 - 13)
+	hardMask = (1<<16 - 1) << (64 - 16)
+	easyMask = (1<<12 - 1) << (64 - 12)
 )
 
 // gear has a number for each value of a byte: the first eight bytes, little
