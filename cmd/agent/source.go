@@ -39,6 +39,10 @@ type wish struct {
 	slotSize int64
 	fetched  string // file of what is fetched
 	keyring  *update.Keyring
+
+	// delta fetches only what of an image is not here already, and says no when it
+	// leaves all to a download of the whole; nil always does.
+	delta func(ctx context.Context, address, path string, o fetch.Options, w io.Writer) (bool, error)
 }
 
 // bandwidth returns the limit of a transfer: that of the command, or else that
@@ -71,9 +75,15 @@ func (wish wish) open(ctx context.Context, medium string, admissible func(*relea
 		}
 		return f, err
 	case source.Web:
-		return openNamed(ctx, wish.name, wish.fetched, fetch.Options{
-			Keep: true, Pace: &fetch.Pace{Rate: wish.rate}, Limit: wish.most(), Begin: wish.begin(w), Progress: newTransfer(w),
-		})
+		o := fetch.Options{Keep: true, Pace: &fetch.Pace{Rate: wish.rate}, Limit: wish.most(), Begin: wish.begin(w), Progress: newTransfer(w)}
+		if wish.delta != nil {
+			if whole, err := wish.delta(ctx, wish.name, wish.fetched, o, w); err != nil {
+				return nil, err
+			} else if whole {
+				return os.Open(wish.fetched)
+			}
+		}
+		return openNamed(ctx, wish.name, wish.fetched, o)
 	case source.Registry, source.Layout:
 		return wish.pull(ctx, w)
 	}
@@ -183,7 +193,7 @@ func (u *upgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (*r
 	if len(env.Args) != 2 {
 		return nil, nil, cli.Usagef("upgrade: which image? %s", source.Forms)
 	}
-	wish := wish{name: env.Args[1], policy: o.policy, fetched: upgradeImage}
+	wish := wish{name: env.Args[1], policy: o.policy, fetched: upgradeImage, delta: u.fetchDelta}
 	var err error
 	if wish.rate, err = u.bandwidth(o.limit); err != nil {
 		return nil, nil, err

@@ -261,24 +261,33 @@ func (u *upgrader) stage(ctx context.Context, env cli.Env, o upgradeOptions) err
 // carry makes the image bring the configuration that is embedded in the running
 // slot, in the place of its own: an upgrade changes the system, not the site.
 func (u *upgrader) carry(i *release.Image) error {
-	f, err := os.Open(u.slots.Medium)
+	area, err := u.embedded()
 	if err != nil {
 		return err
+	}
+	return i.SetEmbedded(area)
+}
+
+// embedded reads the embed area of the running slot.
+func (u *upgrader) embedded() ([]byte, error) {
+	f, err := os.Open(u.slots.Medium)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	running, err := release.Open(f, size)
 	if err != nil {
-		return fmt.Errorf("read running slot: %w", err)
+		return nil, fmt.Errorf("read running slot: %w", err)
 	}
 	area, err := running.Embedded()
 	if err != nil {
-		return fmt.Errorf("read configuration of the running slot: %w", err)
+		return nil, fmt.Errorf("read configuration of the running slot: %w", err)
 	}
-	return i.SetEmbedded(area)
+	return area, nil
 }
 
 func (u *upgrader) status(w io.Writer) error {

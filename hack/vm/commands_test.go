@@ -24,6 +24,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"gopkg.in/yaml.v3"
 
+	"github.com/kedgeos/kedge/pkg/api/chunk"
 	"github.com/kedgeos/kedge/pkg/api/layout"
 	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/format/table"
@@ -594,7 +595,7 @@ func embedConfig(ts *script, args []string) error {
 }
 
 // buildImage builds the image as another release, with the files of a folder
-// over its own.
+// over its own. Its chunk index comes to lie beside it.
 func buildImage(ts *script, args []string) error {
 	if len(args) < 2 {
 		return errors.New("usage: image FILE VERSION [OVERLAY]")
@@ -632,7 +633,11 @@ func buildImage(ts *script, args []string) error {
 	if err != nil {
 		return fmt.Errorf("kedge build: %w\n%s", err, out)
 	}
-	return os.Rename(filepath.Join(dir, "kedge-"+args[1]+"-"+arch+".iso"), ts.MkAbs(args[0]))
+	built := filepath.Join(dir, "kedge-"+args[1]+"-"+arch+".iso")
+	if err := os.Rename(built+chunk.Suffix, ts.MkAbs(args[0])+chunk.Suffix); err != nil {
+		return err
+	}
+	return os.Rename(built, ts.MkAbs(args[0]))
 }
 
 // buildKubernetes builds Kubernetes alone in another version: the same source

@@ -33,9 +33,10 @@ func (b *builder) buildSquashfs(ctx context.Context, name string, t *rootfs.Tree
 		return "", fmt.Errorf("build %s.squashfs: %w", name, err)
 	}
 	options := squashfsLevel[b.Compression]
-	key := NewKey("squashfs 2").Add(sum, version, b.lock.Date.String()).Add(options...)
+	order := b.packOrder(t)
+	key := NewKey("squashfs 3").Add(sum, version, b.lock.Date.String()).Add(options...).Add(order...)
 	file, err := b.cache.make(name, key, func(temporary string) error {
-		return b.squash(ctx, t, options, temporary, step)
+		return b.squash(ctx, t, order, options, temporary, step)
 	})
 	if err != nil {
 		return "", fmt.Errorf("build %s.squashfs: %w", name, err)
@@ -48,13 +49,13 @@ func (b *builder) buildSquashfs(ctx context.Context, name string, t *rootfs.Tree
 	return file, nil
 }
 
-func (b *builder) squash(ctx context.Context, t *rootfs.Tree, options []string, file string, step Step) error {
+func (b *builder) squash(ctx context.Context, t *rootfs.Tree, order, options []string, file string, step Step) error {
 	if err := os.Remove(file); err != nil { // mksquashfs wants to make it
 		return err
 	}
 	r, w := io.Pipe()
 	counted := &counter{w: w, total: t.Size(), step: step}
-	go func() { w.CloseWithError(t.WriteTar(counted, b.lock.Date)) }()
+	go func() { w.CloseWithError(t.WriteTarOf(counted, b.lock.Date, order)) }()
 	args := append([]string{"-", file, "-tar", "-noappend", "-quiet", "-no-progress", "-exports", "-all-root", "-root-mode", "0755"}, options...)
 	err := process.Tool{
 		Path: "mksquashfs", Args: args, Stdin: r,
