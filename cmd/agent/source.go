@@ -55,8 +55,8 @@ func (u *upgrader) bandwidth(flag string) (int64, error) {
 	return rate, nil
 }
 
-// open opens the image that is wished for; what lies elsewhere is fetched.
-func (u *upgrader) open(ctx context.Context, wish wish, w io.Writer) (*os.File, error) {
+// openWish opens the image that is wished for; what lies elsewhere is fetched.
+func (u *upgrader) openWish(ctx context.Context, wish wish, w io.Writer) (*os.File, error) {
 	kind, err := source.Classify(wish.name, isFile)
 	if err != nil {
 		return nil, err
@@ -194,7 +194,7 @@ func (u *upgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (*r
 	if wish.keyring, err = u.keyring(ctx, env.Stderr); err != nil {
 		return nil, nil, err
 	}
-	file, err := u.open(ctx, wish, env.Stderr)
+	file, err := u.openWish(ctx, wish, env.Stderr)
 	if err != nil {
 		return nil, nil, wish.hint(err, time.Now())
 	}
