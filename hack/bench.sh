@@ -1,7 +1,7 @@
 #!/bin/bash
 # Prints the figures of this tree, one a line: name value unit. Nothing here is
 # a test: a noisy machine gives noisy figures. "bench.sh NAME…" runs some of:
-# size build firmware embed kube vm.
+# size build firmware embed kube vm upgrade.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/kube-flags.sh
@@ -57,6 +57,14 @@ kube() { # natively, in namespaces of its own; needs root
 
 vm() { bin/kedge run $out/kedge-amd64.iso --memory 1024 --network isolated --quiet --wait ready --figures; }
 
-for part in ${*:-size embed build firmware kube vm}; do
+upgrade() { # an installation and an upgrade in a machine; takes ten minutes without KVM
+	go test -count=1 -timeout 60m -run 'TestFigures$' ./hack/vm -args -all -figures "$work/figures" >"$work/log" 2>&1 || {
+		cat "$work/log" >&2
+		exit 1
+	}
+	cat "$work/figures"
+}
+
+for part in ${*:-size embed build firmware kube vm upgrade}; do
 	$part
 done

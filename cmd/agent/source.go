@@ -55,17 +55,17 @@ func (u *upgrader) bandwidth(flag string) (int64, error) {
 	return rate, nil
 }
 
-// openWish opens the image that is wished for; what lies elsewhere is fetched.
-func (u *upgrader) openWish(ctx context.Context, wish wish, w io.Writer) (*os.File, error) {
+// open opens the image that is wished for; what lies elsewhere is fetched. Of
+// what lies on a stick, one that is admissible is taken; medium is the device
+// that this system runs from.
+func (wish wish) open(ctx context.Context, medium string, admissible func(*release.Image) error, w io.Writer) (*os.File, error) {
 	kind, err := source.Classify(wish.name, isFile)
 	if err != nil {
 		return nil, err
 	}
 	switch kind {
 	case source.USB:
-		f, from, err := source.Search(ctx, source.System{MountPoint: usbMount}, u.slots.Medium, func(i *release.Image) error {
-			return u.admissible(wish, i, io.Discard)
-		})
+		f, from, err := source.Search(ctx, source.System{MountPoint: usbMount}, medium, admissible)
 		if err == nil {
 			fmt.Fprintf(w, "kedge: upgrade: take %s\n", from)
 		}
@@ -194,7 +194,7 @@ func (u *upgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (*r
 	if wish.keyring, err = u.keyring(ctx, env.Stderr); err != nil {
 		return nil, nil, err
 	}
-	file, err := u.openWish(ctx, wish, env.Stderr)
+	file, err := wish.open(ctx, u.slots.Medium, func(i *release.Image) error { return u.admissible(wish, i, io.Discard) }, env.Stderr)
 	if err != nil {
 		return nil, nil, wish.hint(err, time.Now())
 	}

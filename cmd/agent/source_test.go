@@ -175,7 +175,7 @@ func TestRefusals(t *testing.T) {
 			if c.change != nil {
 				c.change(u, &w)
 			}
-			f, err := u.openWish(t.Context(), w, io.Discard)
+			f, err := w.open(t.Context(), "", nil, io.Discard)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -251,14 +251,14 @@ func TestFromWeb(t *testing.T) {
 	hung := w
 	hung.rate = 2 << 20
 	time.AfterFunc(1200*time.Millisecond, cancel)
-	if _, err := u.openWish(ctx, hung, io.Discard); !errors.Is(err, context.Canceled) {
+	if _, err := hung.open(ctx, "", nil, io.Discard); !errors.Is(err, context.Canceled) {
 		t.Fatalf("open = %v", err)
 	}
 	if got := hintOf(w.hint(context.Canceled, time.Now())); !strings.Contains(got, "goes on with it") {
 		t.Errorf("the way out is %q", got)
 	}
 	var told bytes.Buffer
-	f, err := u.openWish(t.Context(), w, &told)
+	f, err := w.open(t.Context(), "", nil, &told)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func TestFromWebRefused(t *testing.T) {
 	} {
 		w := newWish(t, u, s.URL+"/kedge.iso")
 		c.change(&w)
-		_, err := u.openWish(t.Context(), w, io.Discard)
+		_, err := w.open(t.Context(), "", nil, io.Discard)
 		if !errors.Is(err, c.want) || !strings.Contains(hintOf(w.hint(err, time.Now())), c.hint) {
 			t.Errorf("%s: open = %v, want %v; the way out is %q", c.name, err, c.want, hintOf(w.hint(err, time.Now())))
 		}
@@ -343,7 +343,7 @@ func TestFromRegistry(t *testing.T) {
 	u := newUpgrader(ours)
 	for _, name := range []string{repository + ":both", repository + "@" + digest, "oci:" + dir + "/layout", "oci:" + dir + "/layout:v2", "oci-archive:" + dir + "/a.tar"} {
 		w := newWish(t, u, name)
-		f, err := u.openWish(t.Context(), w, io.Discard)
+		f, err := w.open(t.Context(), "", nil, io.Discard)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -366,7 +366,7 @@ func TestFromRegistry(t *testing.T) {
 	} {
 		w := newWish(t, u, c.name)
 		c.change(&w)
-		_, err := u.openWish(t.Context(), w, io.Discard)
+		_, err := w.open(t.Context(), "", nil, io.Discard)
 		if !errors.Is(err, c.want) || !strings.Contains(hintOf(w.hint(err, time.Now())), c.hint) {
 			t.Errorf("%s: open = %v, want %v; the way out is %q", c.name, err, c.want, hintOf(w.hint(err, time.Now())))
 		}

@@ -35,6 +35,7 @@ func (d *daemon) upgrades(ctx context.Context) {
 			if err := os.WriteFile(boot.TrialOver, nil, 0o644); err != nil {
 				d.log.Error(err)
 			}
+			d.settleKube()
 			return
 		}
 		d.log.Error("upgrade: ", err)
@@ -72,12 +73,6 @@ func (d *daemon) bootedUpgrade() (bool, error) {
 		}
 		d.tellUpgrade(now.Text())
 	}
-	if u.running.Trial && u.state.Phase != update.Trial {
-		// The state is lost, the record is not: the trial still has to end.
-		if err := u.save(update.State{Phase: update.Trial, Slot: u.running.Slot, To: u.running.Release}); err != nil {
-			return false, err
-		}
-	}
 	d.setUpgrade(u.state.Text())
 	d.setTrial(u.running.Trial)
 	return u.state.Phase == update.Trial, nil
@@ -95,6 +90,9 @@ func (d *daemon) trial(ctx context.Context) error {
 		}
 		if !state.Undecided() {
 			return d.endTrial(ctx, "")
+		}
+		if damage := rootDamage(); damage != "" { // it does not heal
+			return d.endTrial(ctx, damage)
 		}
 		why := d.unhealthy()
 		if why == "" {

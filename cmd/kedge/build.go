@@ -27,6 +27,10 @@ func buildCommand() *cli.Command {
 			fs.StringVar(&o.Cache, "cache", "", "`folder` of the cache (default: kedge in the user's cache folder)")
 			fs.StringVar(&o.Version, "release", "", "`version` of the release (default: "+release.Version+")")
 			fs.StringVar(&o.Compression, "compression", "release", "release (small, takes minutes) or fast")
+			fs.Func("only", "make this `output` alone: iso, netboot, sbom or kubernetes; may be given again", func(s string) error {
+				o.Only = append(o.Only, s)
+				return nil
+			})
 			fs.BoolVar(&o.FreshLock, "fresh-lock", false, "resolve the packages anew, without touching the lock file")
 			fs.BoolVar(&o.FreshLockIfGone, "fresh-lock-if-gone", false, "the same, only when a locked package is gone from the mirror")
 			fs.BoolVar(&o.Offline, "offline", false, "fetch no packages")

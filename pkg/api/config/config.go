@@ -49,6 +49,7 @@ type Kedge struct {
 	K3sArgs        []string          `key:"k3s_args,role" check:"argument"`
 	Environment    map[string]string `key:"environment" check:"environment"`
 	Taints         []string          `key:"taints" check:"taint"`
+	Storage        []Storage         `key:"storage,adds" identity:"path"`
 	Install        Install           `key:"install"`
 	Upgrade        Upgrade           `key:"upgrade"`
 }

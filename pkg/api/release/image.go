@@ -126,6 +126,20 @@ func (i *Image) SetEmbedded(area []byte) error {
 	return nil
 }
 
+// Withhold returns the image without the 512 bytes that make it one, and these
+// with their offset. Who writes them last, when the rest is on the disk, has the
+// image there all at once: a disk writes them whole or not at all.
+func (i *Image) Withhold() (rest *Image, offset int64, withheld []byte, err error) {
+	const size = 512
+	withheld = make([]byte, size)
+	if _, err := i.bytes.ReadAt(withheld, isoimage.VolumeOffset); err != nil {
+		return nil, 0, nil, fmt.Errorf("read volume descriptor: %w", err)
+	}
+	without := *i
+	without.bytes = patched{i.bytes, isoimage.VolumeOffset, make([]byte, size)}
+	return &without, isoimage.VolumeOffset, withheld, nil
+}
+
 // patched is an image of which some bytes are others.
 type patched struct {
 	io.ReaderAt
@@ -167,6 +181,11 @@ func (i *Image) File(name string) (*io.SectionReader, error) {
 		return nil, err
 	}
 	return io.NewSectionReader(i.bytes, at.Offset, at.Size), nil
+}
+
+// Extent returns where in the image a file lies. The error wraps fs.ErrNotExist.
+func (i *Image) Extent(name string) (isoimage.Extent, error) {
+	return isoimage.Find(i.bytes, i.Size, "/"+name)
 }
 
 // Reader returns the bytes of the whole image.

@@ -245,3 +245,24 @@ func TestSetEmbedded(t *testing.T) {
 		}
 	}
 }
+
+// TestWithhold: without what is withheld there is no image; with it, the same.
+func TestWithhold(t *testing.T) {
+	i := open(t, makeISO(t, VolumeID, contents(t, nil)))
+	rest, at, withheld, err := i.Withhold()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(rest.Reader())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(bytes.NewReader(b), int64(len(b))); !errors.Is(err, isoimage.ErrFormat) {
+		t.Errorf("Open without it = %v", err)
+	}
+	copy(b[at:], withheld)
+	whole, err := io.ReadAll(i.Reader())
+	if err != nil || !bytes.Equal(b, whole) {
+		t.Errorf("with it, the image is another one; %v", err)
+	}
+}

@@ -28,6 +28,7 @@ const (
 	KernelPath   = "boot/vmlinuz"
 	InitrdPath   = "boot/initrd"
 	RootPath     = "kedge/root.squashfs"
+	VerityPath   = "kedge/root.verity" // hash tree over RootPath, without a superblock
 	ImagesPath   = "kedge/images"
 	ManifestPath = "kedge/release.json"
 
@@ -44,7 +45,7 @@ func MarkerPath(id string) string { return "boot/kedge-" + id }
 // ErrManifest means that a manifest cannot be trusted to describe an image.
 var ErrManifest = errors.New("bad release manifest")
 
-// Schema is the number of the manifest's form.
+// Schema is the number of the form of a whole system's manifest.
 const Schema = 1
 
 // A File is one file of the image that the manifest vouches for. Path has no
@@ -58,6 +59,7 @@ type File struct {
 // Manifest is the content of release.json.
 type Manifest struct {
 	Schema     int    `json:"schema"`
+	Kind       Kind   `json:"kind,omitempty"`
 	Name       string `json:"name"`
 	Version    string `json:"version"`
 	Arch       string `json:"arch"`
@@ -67,11 +69,13 @@ type Manifest struct {
 	Files      []File `json:"files"`
 	Loaders    []File `json:"loaders,omitempty"` // the boot loader's; the ID does not depend on them, some carry it
 
-	UpgradeFrom string `json:"upgrade_from,omitempty"` // Constraint of the versions that it may follow
+	UpgradeFrom string  `json:"upgrade_from,omitempty"` // Constraint of the versions that it may follow
+	Verity      *Verity `json:"verity,omitempty"`       // nil: the root is mounted as it is
 }
 
-// ComputeID returns the ID for the manifest's version, architecture and files:
-// the first 16 hex digits of a digest over them, the files in order of path.
+// ComputeID returns the ID for the manifest's version, architecture, files and
+// hash tree: the first 16 hex digits of a digest over them, the files in order
+// of path. A manifest without a hash tree has the ID that it always had.
 func (m Manifest) ComputeID() string {
 	files := slices.Clone(m.Files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
@@ -79,6 +83,9 @@ func (m Manifest) ComputeID() string {
 	fmt.Fprintf(h, "version %s\narch %s\n", m.Version, m.Arch)
 	for _, f := range files {
 		fmt.Fprintf(h, "%s %s\n", f.SHA256, f.Path)
+	}
+	if v := m.Verity; v != nil {
+		fmt.Fprintf(h, "verity %s %s %d %d %s\n", v.RootHash, v.Salt, v.DataBlockSize, v.HashBlockSize, v.Path)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
@@ -120,8 +127,8 @@ func Decode(b []byte) (Manifest, error) {
 }
 
 func (m Manifest) check() error {
-	if m.Schema != Schema {
-		return fmt.Errorf("%w: schema %d, this program knows %d", ErrManifest, m.Schema, Schema)
+	if err := m.checkKind(); err != nil {
+		return err
 	}
 	for _, f := range m.all() {
 		sum, err := hex.DecodeString(f.SHA256)
@@ -131,6 +138,9 @@ func (m Manifest) check() error {
 		if path.Clean("/"+f.Path) != "/"+f.Path {
 			return fmt.Errorf("%w: path %q", ErrManifest, f.Path)
 		}
+	}
+	if err := m.Verity.check(m); err != nil {
+		return err
 	}
 	if id := m.ComputeID(); m.ID != id {
 		return fmt.Errorf("%w: id %s does not fit its content, which has %s", ErrManifest, m.ID, id)

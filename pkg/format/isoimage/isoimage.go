@@ -24,10 +24,14 @@ var (
 	ErrTruncated = errors.New("image is cut short")
 )
 
+// VolumeOffset is where the primary volume descriptor begins, in bytes; without
+// it there is no image.
+const VolumeOffset = descriptor
+
 const (
 	sector     = 2048
-	descriptor = 16 * sector // the primary volume descriptor
-	maxFolder  = 16 << 20    // larger folders are refused
+	descriptor = 16 * sector
+	maxFolder  = 16 << 20 // larger folders are refused
 )
 
 // An Extent is where the bytes of a file lie.

@@ -22,6 +22,7 @@ type parts struct {
 	kernel   kernel
 	root     *rootfs.Tree
 	programs map[string]string
+	images   map[string]string
 	files    map[string]string // by path in the image
 }
 
@@ -44,6 +45,11 @@ func (b *builder) deliver(ctx context.Context, m release.Manifest, p parts) (Res
 		}
 		result.Manifest = m
 		if err := pointTo(out(b.recipe.Name+"-"+m.Arch+".iso"), prefix+".iso"); err != nil {
+			return result, err
+		}
+	}
+	if b.recipe.wants(outputKubernetes) {
+		if err := b.addKubernetes(ctx, p.programs, p.images, &result); err != nil {
 			return result, err
 		}
 	}

@@ -18,27 +18,27 @@ var squashfsLevel = map[string][]string{
 	"fast":    {"-comp", "zstd", "-Xcompression-level", "3", "-b", "128K"},
 }
 
-// buildSquashfs writes the root as a squashfs file and returns its path in the
+// buildSquashfs writes a tree as a squashfs file and returns its path in the
 // cache. The tree goes in as a tar stream, so modes need no rights. Every file
 // belongs to root: only that way mksquashfs gives the root folder itself to root,
 // whoever runs the build.
-func (b *builder) buildSquashfs(ctx context.Context, t *rootfs.Tree) (string, error) {
-	step := b.step("build root.squashfs")
+func (b *builder) buildSquashfs(ctx context.Context, name string, t *rootfs.Tree) (string, error) {
+	step := b.step("build " + name + ".squashfs")
 	sum, err := t.Digest()
 	if err != nil {
 		return "", err
 	}
 	version, err := toolVersion(ctx, "mksquashfs")
 	if err != nil {
-		return "", fmt.Errorf("build root.squashfs: %w", err)
+		return "", fmt.Errorf("build %s.squashfs: %w", name, err)
 	}
 	options := squashfsLevel[b.Compression]
 	key := NewKey("squashfs 2").Add(sum, version, b.lock.Date.String()).Add(options...)
-	file, err := b.cache.make("root", key, func(temporary string) error {
+	file, err := b.cache.make(name, key, func(temporary string) error {
 		return b.squash(ctx, t, options, temporary, step)
 	})
 	if err != nil {
-		return "", fmt.Errorf("build root.squashfs: %w", err)
+		return "", fmt.Errorf("build %s.squashfs: %w", name, err)
 	}
 	info, err := os.Stat(file)
 	if err != nil {

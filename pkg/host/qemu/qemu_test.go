@@ -18,6 +18,8 @@ func TestArgs(t *testing.T) {
 		"amd64-uefi-usb": {Arch: "amd64", Accel: KVM, Firmware: UEFI, Code: "code.fd", Vars: "vars.fd", Memory: 1024, CPUs: 1,
 			Drives: []Drive{{File: "a.iso", Bus: USB, ReadOnly: true, Boot: true}, {File: "stick.img", Bus: USB}, {File: "state.img", Bus: Disk}},
 			FwCfg:  []FwCfg{{"opt/org.kedgeos/config", "/r/config.yaml"}}},
+		"amd64-disks": {Arch: "amd64", Accel: Software, Drives: []Drive{
+			{File: "a", Bus: SATA, Boot: true}, {File: "b", Bus: MMC, Boot: true}, {File: "c", Bus: NVMe4K, Boot: true}, {File: "d", Bus: USB, Boot: true}}},
 		"amd64-direct": {Arch: "amd64", Accel: Software, Kernel: "/r/vmlinuz", Initrd: "/r/initrd", Append: "kedge.id=0123 kedge.mode=live",
 			Drives: []Drive{{File: "a.iso", Bus: CDROM, Boot: true}}},
 		"amd64-netboot": {Arch: "amd64", Accel: Software,
@@ -26,6 +28,7 @@ func TestArgs(t *testing.T) {
 			Drives: []Drive{{File: "a.iso", Bus: CDROM, Boot: true}}},
 		"switch-and-nat": {Arch: "amd64", Accel: Software,
 			Network: Network{User: true, Switch: "/r/switch.sock", MAC: "52:54:00:00:00:01", Forwards: []Forward{{Host: 1, Port: 22, Guest: "10.0.2.16"}}}},
+		"write-log":   {Arch: "amd64", Accel: Software, Drives: []Drive{{File: "a,b.img", Bus: Disk, Boot: true, Log: "a.log"}}},
 		"switch-only": {Arch: "amd64", Accel: Software, Network: Network{Switch: "/r/switch.sock"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -59,6 +62,7 @@ func TestArgsRefused(t *testing.T) {
 		"no UEFI firmware":       {Arch: "amd64", Accel: Software, Firmware: UEFI},
 		`firmware "coreboot"`:    {Arch: "amd64", Accel: Software, Firmware: "coreboot"},
 		"no accelerator":         {Arch: "amd64"},
+		"only a raw drive":       {Arch: "amd64", Accel: Software, Drives: []Drive{{File: "a", Bus: NVMe, Log: "b"}}},
 		`drive kind "floppy"`:    {Arch: "amd64", Accel: Software, Drives: []Drive{{File: "a", Bus: "floppy"}}},
 	} {
 		if _, err := o.Args(); err == nil || !strings.Contains(err.Error(), want) {

@@ -170,7 +170,8 @@ write /run/kedge/install/kedge/grub.cfg
 write /run/kedge/install/EFI/BOOT/BOOTX64.EFI
 unmount
 patch /dev/nvme0n1p1 0+2048
-patch /dev/nvme0n1 0+440`
+patch /dev/nvme0n1 0+440
+patch /dev/nvme0n1p3 32768+512`
 
 func TestSteps(t *testing.T) {
 	o := Options{Disk: blankDisk("nvme0n1", 64*gb), Image: image(t, "amd64"), Config: []byte("hostname: a\n")}
@@ -207,8 +208,8 @@ func TestStepsARM(t *testing.T) {
 	if err := Run(context.Background(), m, steps, func(Step, int64) {}); err != nil {
 		t.Fatal(err)
 	}
-	last := m.log[len(m.log)-2:]
-	if last[0] != "write /run/kedge/install/EFI/BOOT/BOOTAA64.EFI" || strings.Contains(strings.Join(m.log, " "), "BIOS") {
+	last := m.log[len(m.log)-3:]
+	if last[0] != "write /run/kedge/install/EFI/BOOT/BOOTAA64.EFI" || last[2] != "patch /dev/mmcblk0p3 32768+512" || strings.Contains(strings.Join(m.log, " "), "BIOS") {
 		t.Errorf("did %s", strings.Join(m.log, "\n"))
 	}
 }

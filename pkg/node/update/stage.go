@@ -30,6 +30,7 @@ type Policy struct {
 	Downgrade bool // an older version
 	Bad       bool // a release that failed here before
 	From      bool // a release that is not meant to follow the one that runs
+	Same      bool // the one that runs: it mends a damaged slot from the other
 }
 
 // Admit says why an image may not be put on this machine, or nil. SlotSize is
@@ -39,6 +40,9 @@ func Admit(i *release.Image, r Running, s State, p Policy, arch string, slotSize
 	refuse := func(err error, format string, args ...any) error {
 		return fmt.Errorf("refuse %s %s (%s): %w%w", m.Name, m.Version, m.ID, err, fmt.Errorf(format, args...))
 	}
+	if err := m.Of(release.System); err != nil {
+		return err
+	}
 	switch {
 	case r.Slot == "":
 		return ErrNotInstalled
@@ -46,7 +50,7 @@ func Admit(i *release.Image, r Running, s State, p Policy, arch string, slotSize
 		return refuse(ErrBusy, ": %s is on trial", r.Release)
 	case m.Arch != arch:
 		return refuse(ErrArch, ": %s, this machine is %s", m.Arch, arch)
-	case m.ID == r.ID:
+	case m.ID == r.ID && !p.Same:
 		return refuse(ErrSame, "")
 	case i.Size > slotSize:
 		return refuse(ErrTooLarge, ": %d bytes of %d", i.Size, slotSize)

@@ -42,6 +42,9 @@ func TestBooted(t *testing.T) {
 		{"on trial, given up with a reason", at(Trial, "no network"), inA, RolledBack, "no network", true},
 		{"on trial, committed, power cut before the note", at(Trial, ""), inB, Committed, "", false},
 		{"committed", at(Committed, ""), inB, Committed, "", false},
+		{"committed, and no longer starts: the other slot is tried", State{Phase: Committed, Slot: "a", To: old, Bad: nil}, onTrial, Trial, "", false},
+		{"on trial, with its state lost", State{}, onTrial, Trial, "", false},
+		{"staged, and tried since the committed one does not start", at(Staged, ""), onTrial, Trial, "", false},
 		{"taken back", at(RolledBack, "why"), inA, RolledBack, "why", false},
 	} {
 		got := c.was.Booted(c.r, noon)
@@ -106,9 +109,11 @@ func TestAdmit(t *testing.T) {
 	}{
 		{"a newer one", good, installed, State{}, Policy{}, nil},
 		{"from a medium", good, Running{old, "", false}, State{}, Policy{}, ErrNotInstalled},
+		{"Kubernetes alone", &release.Image{Manifest: release.Manifest{Kind: release.Kubernetes}}, installed, State{}, Policy{}, release.ErrKind},
 		{"during a trial", good, Running{old, "a", true}, State{}, Policy{}, ErrBusy},
 		{"another architecture", image("0.2.0", "arm64", fresh.ID, 100), installed, State{}, Policy{}, ErrArch},
 		{"the same", image("0.1.0", "amd64", old.ID, 100), installed, State{}, Policy{}, ErrSame},
+		{"the same, to mend a slot", image("0.1.0", "amd64", old.ID, 100), installed, State{}, Policy{Same: true}, nil},
 		{"the same version, other content", image("0.1.0", "amd64", "3", 100), installed, State{}, Policy{}, nil},
 		{"older", image("0.0.9", "amd64", "3", 100), installed, State{}, Policy{}, ErrDowngrade},
 		{"older by its suffix", image("0.1.0-rc.1", "amd64", "3", 100), installed, State{}, Policy{}, ErrDowngrade},

@@ -26,3 +26,6 @@ func Free(path string) (int64, error) { return 0, unsupported("statfs " + path) 
 
 // SwitchRoot needs Linux.
 func SwitchRoot(root string) error { return unsupported("switch root to " + root) }
+
+// GrowExt4 needs Linux.
+func GrowExt4(target string, size int64) error { return unsupported("grow " + target) }

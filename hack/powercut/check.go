@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kedgeos/kedge/hack/powercut/judge"
+	"github.com/kedgeos/kedge/hack/powercut/record"
+	"github.com/kedgeos/kedge/hack/powercut/replay"
+)
+
+// options are what a check was asked for.
+type options struct {
+	dir, work     string
+	cuts, boot    int
+	seed          uint64
+	only          int
+	recording     string
+	workers, show int
+}
+
+// check makes the cuts of all recordings and judges them.
+func check(ctx context.Context, args []string) error {
+	o := options{}
+	fs := flag.NewFlagSet("powercut", flag.ContinueOnError)
+	fs.StringVar(&o.dir, "dir", "dist/powercut", "`folder` of the recordings")
+	fs.StringVar(&o.work, "work", workFolder(), "`folder` for disks, better in memory")
+	fs.IntVar(&o.cuts, "n", 300, "`number` of cuts over all recordings")
+	fs.IntVar(&o.boot, "boot", 0, "`number` of disks that are started to a Ready node, or until installed again")
+	fs.Uint64Var(&o.seed, "seed", 1, "`seed` of the cuts")
+	fs.IntVar(&o.only, "only", -1, "repeat the cut of this `number`, of -recording; -n and -seed as before")
+	fs.StringVar(&o.recording, "recording", "", "use this recording alone, by its `name`")
+	fs.IntVar(&o.workers, "workers", runtime.NumCPU(), "`number` of cuts at a time")
+	fs.IntVar(&o.show, "show", 10, "show at most this `number` of faults of a recording")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	recordings, err := o.open(ctx)
+	if err != nil {
+		return err
+	}
+	var all tally
+	for _, r := range recordings {
+		n := o.cuts / len(recordings)
+		t, err := o.checkOne(ctx, r, n)
+		if err != nil {
+			return err
+		}
+		all.add(t)
+	}
+	all.print()
+	return all.err()
+}
+
+// workFolder is memory where the system has some to offer as files.
+func workFolder() string {
+	const memory = "/dev/shm"
+	if info, err := os.Stat(memory); err == nil && info.IsDir() {
+		return memory
+	}
+	return os.TempDir()
+}
+
+// open returns the recordings there are; the one that needs no machine is made
+// when it is missing.
+func (o options) open(ctx context.Context) (all []*record.Recording, err error) {
+	if _, err := os.Stat(filepath.Join(o.dir, record.Native)); errors.Is(err, fs.ErrNotExist) {
+		say("record " + record.Native)
+		if err := record.MakeNative(ctx, filepath.Join(o.dir, record.Native), func(string) {}); err != nil {
+			return nil, fmt.Errorf("record %s: %w", record.Native, err)
+		}
+	}
+	for _, name := range []string{record.Native, record.Install, record.Life} {
+		if o.recording != "" && o.recording != name {
+			continue
+		}
+		r, err := record.Open(filepath.Join(o.dir, name))
+		if errors.Is(err, fs.ErrNotExist) && o.recording == "" {
+			say("there is no recording of " + name + "; \"powercut record\" makes it with virtual machines")
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("there is no recording %q", o.recording)
+	}
+	return all, nil
+}
+
+// A tally counts.
+type tally struct {
+	cuts, checked, distinct, booted int
+	bricked, lost                   int // cuts with such a fault
+	blindChecked, blindFaults       int
+	blind                           []string // recordings whose negative control found nothing
+}
+
+func (t *tally) add(o tally) {
+	t.cuts, t.checked, t.distinct, t.booted = t.cuts+o.cuts, t.checked+o.checked, t.distinct+o.distinct, t.booted+o.booted
+	t.bricked, t.lost = t.bricked+o.bricked, t.lost+o.lost
+	t.blindChecked, t.blindFaults = t.blindChecked+o.blindChecked, t.blindFaults+o.blindFaults
+	t.blind = append(t.blind, o.blind...)
+}
+
+func (t tally) print() {
+	for _, f := range []struct {
+		name  string
+		value int
+	}{
+		{"cuts", t.cuts}, {"checked", t.checked}, {"distinct", t.distinct}, {"booted", t.booted}, {"bricked", t.bricked}, {"data_lost", t.lost},
+		{"control_checked", t.blindChecked}, {"control_faults", t.blindFaults},
+	} {
+		fmt.Println(f.name, f.value)
+	}
+}
+
+func (t tally) err() error {
+	if t.bricked+t.lost > 0 {
+		return fmt.Errorf("%d cuts brick the machine, %d lose something", t.bricked, t.lost)
+	}
+	if len(t.blind) > 0 {
+		return fmt.Errorf("blind: without flushes nothing is found wrong in %s", strings.Join(t.blind, ", "))
+	}
+	return nil
+}
+
+// controlShare is how many cuts there are for one of the negative control, and
+// controlLeast how many of those there are at least.
+const (
+	controlShare = 10
+	controlLeast = 60
+)
+
+// checkOne checks n cuts of one recording.
+func (o options) checkOne(ctx context.Context, r *record.Recording, n int) (t tally, err error) {
+	l, err := r.Log()
+	if err != nil {
+		return t, err
+	}
+	defer l.Close()
+	j, err := judge.New(ctx, r, l, o.work)
+	if err != nil {
+		return t, err
+	}
+	phases := r.Phases(len(l.Events))
+	cutter := replay.NewCutter(l, o.seed, phases)
+	cuts := cutter.Cuts(n)
+	if o.only >= 0 {
+		cuts = slices.DeleteFunc(cuts, func(c replay.Cut) bool { return c.Number != o.only })
+	}
+	say(fmt.Sprintf("%s: %d events, %d phases, %d cuts with seed %d", r.Name, len(l.Events), len(phases), len(cuts), o.seed))
+	honest := &sweep{o: o, r: r, l: l, j: j, phases: phases, show: o.show, distinct: map[uint64]bool{}}
+	if err := honest.run(ctx, cuts); err != nil {
+		return t, err
+	}
+	t = tally{cuts: len(cuts), checked: honest.checked, distinct: len(honest.distinct), bricked: honest.bricked, lost: honest.lost}
+	slots, esps, states := j.Distinct()
+	say(fmt.Sprintf("%s: %d distinct disks, with %d slots, %d ESPs, %d states", r.Name, t.distinct, slots, esps, states))
+	if o.only < 0 {
+		cutter.Blind = true
+		control := &sweep{o: o, r: r, l: l, j: j, phases: phases, distinct: map[uint64]bool{}, quiet: true}
+		if err := control.run(ctx, cutter.Cuts(max(n/controlShare, controlLeast))); err != nil {
+			return t, err
+		}
+		t.blindChecked, t.blindFaults = control.checked, control.bricked+control.lost
+		say(fmt.Sprintf("%s: negative control: %d of %d cuts brick, %d lose something", r.Name, control.bricked, control.checked, control.lost))
+		if t.blindFaults == 0 {
+			t.blind = append(t.blind, r.Name)
+		}
+	}
+	t.booted, err = o.boots(ctx, r, l, cuts)
+	return t, err
+}
+
+// A sweep looks at many cuts of one recording.
+type sweep struct {
+	o      options
+	r      *record.Recording
+	l      *replay.Log
+	j      *judge.Judge
+	phases []replay.Phase
+	quiet  bool
+	show   int
+
+	mu                     sync.Mutex
+	checked, bricked, lost int
+	distinct               map[uint64]bool
+	told                   time.Time
+}
+
+// run shares the cuts between workers, each with a disk of its own.
+func (s *sweep) run(ctx context.Context, cuts []replay.Cut) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wait sync.WaitGroup
+	share := (len(cuts) + s.o.workers - 1) / max(s.o.workers, 1)
+	for part := range slices.Chunk(cuts, max(share, 1)) {
+		wait.Go(func() {
+			if err := s.work(ctx, part); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	wait.Wait()
+	return context.Cause(ctx)
+}
+
+func (s *sweep) work(ctx context.Context, cuts []replay.Cut) error {
+	d, closeDisk, err := s.r.Disk(s.l)
+	if err != nil {
+		return err
+	}
+	defer closeDisk()
+	room, err := s.j.Room(d, s.o.work)
+	if err != nil {
+		return err
+	}
+	defer room.Close()
+	for _, c := range cuts {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := d.Advance(c.From); err != nil {
+			return err
+		}
+		i, err := c.Apply(d)
+		if err != nil {
+			return err
+		}
+		v, err := room.Look(ctx, i, c.At)
+		if err != nil {
+			return fmt.Errorf("%s, %s: %w", s.r.Name, c, err)
+		}
+		s.note(c, i.Sum(0, d.Size), v)
+	}
+	return nil
+}
+
+// every is how often progress is told.
+const every = 30 * time.Second
+
+func (s *sweep) note(c replay.Cut, sum uint64, v judge.Verdict) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.checked++
+	s.distinct[sum] = true
+	if len(v.Bricked) > 0 {
+		s.bricked++
+	}
+	if len(v.Lost) > 0 {
+		s.lost++
+	}
+	if faults := append(v.Bricked, v.Lost...); len(faults) > 0 && s.show > 0 {
+		s.show--
+		say(fmt.Sprintf("%s: FAULT at %s, in %q (seed %d): %s", s.r.Name, c, s.phase(c.At), s.o.seed, strings.Join(faults, "; ")))
+	}
+	if time.Since(s.told) > every {
+		s.told = time.Now()
+		say(fmt.Sprintf("%s: %d checked, %d distinct, %d bricked, %d lost", s.r.Name, s.checked, len(s.distinct), s.bricked, s.lost))
+	}
+}
+
+// phase names what went on before an event.
+func (s *sweep) phase(at int) (name string) {
+	for _, p := range s.phases {
+		if at > p.From || at == p.From && name == "" {
+			name = p.Name
+		}
+	}
+	return name
+}

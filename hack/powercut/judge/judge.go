@@ -1,0 +1,347 @@
+// Package judge says what is wrong with a disk that a power cut has left.
+//
+// A machine is bricked when nothing that its boot loader would start is whole,
+// and installing again is refused. Something is lost when the state cannot be
+// recovered as a boot does it, or when it lacks what was promised before the
+// power went away. Foreign judges look at what they know: GRUB's own code reads
+// the EFI system partition, fsck.fat and e2fsck check file systems, sqlite3 the
+// datastore.
+package judge
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/kedgeos/kedge/hack/powercut/record"
+	"github.com/kedgeos/kedge/hack/powercut/replay"
+	"github.com/kedgeos/kedge/pkg/api/config"
+	"github.com/kedgeos/kedge/pkg/api/layout"
+	"github.com/kedgeos/kedge/pkg/api/release"
+	"github.com/kedgeos/kedge/pkg/format/table"
+	"github.com/kedgeos/kedge/pkg/node/install"
+	"github.com/kedgeos/kedge/pkg/node/slot"
+)
+
+const sector = replay.Sector
+
+// bootCode is the size in bytes of what a BIOS starts.
+const bootCode = 440
+
+// A Verdict says what is wrong; nothing is well.
+type Verdict struct {
+	Bricked, Lost []string
+	Complete      bool // the disk starts by itself
+}
+
+// A Judge judges images of one recording. What was looked at once is not looked
+// at again: images differ in little. Its methods may be called from any
+// goroutine.
+type Judge struct {
+	rec       *record.Recording
+	reference *reference
+	files     []string // whose contents marks name
+
+	slots, esps, states cache
+}
+
+// reference is what an installation has left when all went well.
+type reference struct {
+	parts    map[string]table.Partition
+	code     []byte // in the boot sector
+	bios     uint64 // sum of the BIOS boot partition
+	loader   string // digest
+	grub     string // digest
+	imageLen int64  // bytes of the image that was installed
+}
+
+// New returns the judge of a recording. It wants that the disk at the mark
+// Installed is sound, since all others are held against it.
+func New(ctx context.Context, rec *record.Recording, l *replay.Log, work string) (*Judge, error) {
+	j := &Judge{rec: rec}
+	at := -1
+	for _, m := range rec.Marks {
+		if m.What == record.Installed && at < 0 {
+			at = m.Event
+		}
+		if m.What == record.File && !slices.Contains(j.files, m.Name) {
+			j.files = append(j.files, m.Name)
+		}
+	}
+	if at < 0 {
+		return nil, fmt.Errorf("recording %s: it is never installed", rec.Name)
+	}
+	d, closeDisk, err := rec.Disk(l)
+	if err != nil {
+		return nil, err
+	}
+	defer closeDisk()
+	if err := d.Advance(at); err != nil {
+		return nil, err
+	}
+	c, err := j.Room(d, work)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if j.reference, err = c.learn(ctx, d.Image()); err != nil {
+		return nil, fmt.Errorf("recording %s: the installed disk: %w", rec.Name, err)
+	}
+	v, err := c.Look(ctx, d.Image(), at)
+	if err == nil && len(v.Bricked)+len(v.Lost) > 0 {
+		err = fmt.Errorf("%s", strings.Join(append(v.Bricked, v.Lost...), "; "))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("recording %s: the installed disk: %w", rec.Name, err)
+	}
+	return j, nil
+}
+
+// learn takes the reference from an installed disk.
+func (c *Room) learn(ctx context.Context, i *replay.Image) (*reference, error) {
+	parts, err := partitions(i)
+	if err != nil {
+		return nil, err
+	}
+	r := &reference{parts: parts, code: make([]byte, bootCode)}
+	if _, err := i.ReadAt(r.code, 0); err != nil {
+		return nil, err
+	}
+	bios := parts[layout.BIOSName]
+	r.bios = i.Sum(bios.Start, bios.Size)
+	e, err := c.esp(ctx, i, parts[layout.ESPName])
+	if err != nil {
+		return nil, err
+	}
+	if e.problem != "" || e.loader == "" || e.grub == "" {
+		return nil, fmt.Errorf("EFI system partition: %s, boot loader %q, configuration %q", e.problem, e.loader, e.grub)
+	}
+	r.loader, r.grub = e.loader, e.grub
+	image, err := release.Open(section(i, parts[layout.SlotAName]), parts[layout.SlotAName].Size)
+	if err != nil {
+		return nil, err
+	}
+	r.imageLen = image.Size
+	return r, nil
+}
+
+func partitions(i *replay.Image) (map[string]table.Partition, error) {
+	parts, err := table.Read(i, i.Disk.Size, sector)
+	if err != nil {
+		return nil, err
+	}
+	return layout.Find(parts)
+}
+
+func section(i *replay.Image, p table.Partition) *io.SectionReader {
+	return io.NewSectionReader(i, p.Start, p.Size)
+}
+
+// Look judges the image of a cut before event number at.
+func (c *Room) Look(ctx context.Context, i *replay.Image, at int) (Verdict, error) {
+	marks := c.judge.rec.Promised(at)
+	installed := slices.ContainsFunc(marks, func(m record.Mark) bool { return m.What == record.Installed })
+	var v Verdict
+	f, err := c.start(ctx, i)
+	if err != nil {
+		return v, err
+	}
+	v.Complete = len(f.problems) == 0
+	switch {
+	case v.Complete:
+	case installed:
+		v.Bricked = f.problems
+		return v, nil
+	default:
+		if err := c.again(i); err != nil {
+			v.Bricked = []string{fmt.Sprintf("it does not start (%s), and installing again is refused: %v", strings.Join(f.problems, "; "), err)}
+		}
+		return v, nil
+	}
+	s, err := c.state(ctx, i, c.judge.reference.parts[layout.StateName])
+	if err != nil {
+		return v, err
+	}
+	v.Lost = s.problems
+	if len(s.problems) == 0 {
+		lost, err := c.promises(ctx, i, marks, f, s)
+		if err != nil {
+			return v, err
+		}
+		v.Lost = lost
+	}
+	return v, nil
+}
+
+// again asks the installer of a stick that installs by itself whether it would
+// take the disk once more.
+func (c *Room) again(i *replay.Image) error {
+	holds, parts, foreign := install.Inspect(i, i.Disk.Size, sector)
+	disk := install.Disk{Name: "vda", Path: "/dev/vda", Size: i.Disk.Size, Transport: "virtio", Holds: holds, Parts: parts, Foreign: foreign}
+	_, err := install.Choose([]install.Disk{disk}, config.Install{Silent: true}, install.Need("amd64", c.judge.reference.imageLen))
+	return err
+}
+
+// A finding is what the boot loader finds.
+type finding struct {
+	problems []string
+	record   slot.Record
+}
+
+// start follows BIOS, UEFI and GRUB to the slots that they start.
+func (c *Room) start(ctx context.Context, i *replay.Image) (f finding, err error) {
+	ref := c.judge.reference
+	problem := func(format string, args ...any) { f.problems = append(f.problems, fmt.Sprintf(format, args...)) }
+	parts, err := partitions(i)
+	if err != nil {
+		problem("%v", err)
+		return f, nil
+	}
+	for name, p := range ref.parts {
+		if parts[name].Start != p.Start || parts[name].Size != p.Size {
+			problem("%s is elsewhere", name)
+		}
+	}
+	code := make([]byte, bootCode)
+	if _, err := i.ReadAt(code, 0); err != nil {
+		return f, err
+	}
+	if bios := parts[layout.BIOSName]; !bytes.Equal(code, ref.code) || i.Sum(bios.Start, bios.Size) != ref.bios {
+		problem("the boot loader for BIOS is not whole")
+	}
+	if len(f.problems) > 0 {
+		return f, nil
+	}
+	e, err := c.esp(ctx, i, parts[layout.ESPName])
+	if err != nil {
+		return f, err
+	}
+	switch {
+	case e.problem != "":
+		problem("EFI system partition: %s", e.problem)
+		return f, nil
+	case e.loader != ref.loader:
+		problem("the boot loader for UEFI is not whole")
+	case e.grub != ref.grub:
+		problem("the boot loader's configuration is not whole")
+	}
+	f.record, _ = slot.Parse(e.blocks[0], e.blocks[1], e.blocks[2])
+	for r, trial := f.record, true; trial; {
+		var name string
+		name, trial, r = slot.Next(r)
+		p := parts[layout.SlotPartition(name)]
+		if s := c.slot(ctx, i, p); s.problem != "" {
+			problem("slot %s, which it starts (trial: %v), is not whole: %s", name, trial, s.problem)
+		}
+	}
+	f.problems = slices.Compact(f.problems)
+	return f, nil
+}
+
+// sumOf tells contents of partitions apart: the sum alone would take two that
+// were never written to for one.
+func sumOf(i *replay.Image, p table.Partition) uint64 {
+	return i.Sum(p.Start, p.Size) ^ uint64(p.Index)<<56
+}
+
+// aSlot is what a slot holds.
+type aSlot struct{ id, problem string }
+
+func (c *Room) slot(ctx context.Context, i *replay.Image, p table.Partition) aSlot {
+	return c.judge.slots.get(sumOf(i, p), func() any {
+		image, err := release.Open(section(i, p), p.Size)
+		if err == nil {
+			err = image.Verify(ctx, nil)
+		}
+		if err != nil {
+			return aSlot{problem: err.Error()}
+		}
+		return aSlot{id: image.Manifest.ID}
+	}).(aSlot)
+}
+
+// promises returns which of the marks the image does not keep.
+func (c *Room) promises(ctx context.Context, i *replay.Image, marks []record.Mark, f finding, s aState) (lost []string, err error) {
+	miss := func(format string, args ...any) { lost = append(lost, fmt.Sprintf(format, args...)) }
+	for _, m := range marks {
+		switch m.What {
+		case record.Slot:
+			if m.ID == "" {
+				continue
+			}
+			if got := c.slot(ctx, i, c.judge.reference.parts[layout.SlotPartition(m.Name)]); got.id != m.ID {
+				miss("slot %s held %s, now %q %s", m.Name, m.ID, got.id, got.problem)
+			}
+		case record.Good:
+			if !slices.Contains(m.Any, f.record.Good) {
+				miss("slot %s is committed, not one of %q", f.record.Good, m.Any)
+			}
+		case record.Upgrade:
+			if !slices.Contains(m.Any, s.upgrade) {
+				miss("the upgrade is %q, not one of %q", s.upgrade, m.Any)
+			}
+		case record.File:
+			if !slices.Contains(m.Any, s.files[m.Name]) {
+				miss("%s has the digest %q, not one of %q", m.Name, s.files[m.Name], m.Any)
+			}
+		case record.Row:
+			if !s.rows[m.Name] {
+				miss("the datastore lacks %s", m.Name)
+			}
+		}
+	}
+	return lost, nil
+}
+
+// A cache keeps findings by the sum of what was looked at.
+type cache struct {
+	mu sync.Mutex
+	by map[uint64]any
+}
+
+func (c *cache) look(key uint64) (any, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, ok := c.by[key]
+	return v, ok
+}
+
+func (c *cache) keep(key uint64, v any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.by == nil {
+		c.by = map[uint64]any{}
+	}
+	c.by[key] = v
+}
+
+func (c *cache) get(key uint64, find func() any) any {
+	if v, ok := c.look(key); ok {
+		return v
+	}
+	v := find()
+	c.keep(key, v)
+	return v
+}
+
+// run runs a tool and returns what it says and its exit status.
+func run(ctx context.Context, stdin string, name string, args ...string) (out []byte, status int, err error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	cmd.Env = append(cmd.Environ(), "PATH="+path())
+	out, err = cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		return out, exit.ExitCode(), nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", name, err)
+	}
+	return out, 0, nil
+}

@@ -1,0 +1,103 @@
+package install
+
+import (
+	"bytes"
+	"io"
+	"testing"
+
+	"github.com/kedgeos/kedge/pkg/api/layout"
+	"github.com/kedgeos/kedge/pkg/format/isoimage"
+	"github.com/kedgeos/kedge/pkg/format/table"
+)
+
+// sparse is a disk in memory of which little is written.
+type sparse struct {
+	size   int64
+	blocks map[int64][]byte // by offset, of 512 bytes
+}
+
+func (d *sparse) ReadAt(b []byte, at int64) (n int, err error) {
+	for n < len(b) && at+int64(n) < d.size {
+		from := (at + int64(n)) % 512
+		block := d.blocks[at+int64(n)-from]
+		if block == nil {
+			block = make([]byte, 512)
+		}
+		n += copy(b[n:], block[from:])
+	}
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (d *sparse) WriteAt(b []byte, at int64) (int, error) {
+	for n := 0; n < len(b); {
+		from := (at + int64(n)) % 512
+		key := at + int64(n) - from
+		if d.blocks[key] == nil {
+			d.blocks[key] = make([]byte, 512)
+		}
+		n += copy(d.blocks[key][from:], b[n:])
+	}
+	return len(b), nil
+}
+
+// writesTo keeps the order of the writes to a disk.
+type writesTo struct{ all []func(*sparse) }
+
+func (w *writesTo) WriteAt(b []byte, at int64) (int, error) {
+	b = bytes.Clone(b)
+	w.all = append(w.all, func(d *sparse) { d.WriteAt(b, at) })
+	return len(b), nil
+}
+
+// TestUnfinished cuts an installation off: between any two writes of the table,
+// with the table alone, and with what makes an image in a slot.
+func TestUnfinished(t *testing.T) {
+	const size = 4 << 30
+	parts, err := layout.Plan("amd64", size, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range parts {
+		parts[i].ID = newID()
+	}
+	var w writesTo
+	if err := table.Write(&w, size, 512, newID(), parts); err != nil {
+		t.Fatal(err)
+	}
+	d := &sparse{size, map[int64][]byte{}}
+	look := func(name string, wantHolds, wantOurs bool) {
+		t.Helper()
+		if holds, _, foreign := Inspect(d, size, 512); len(holds) > 0 != wantHolds || (foreign == "") != wantOurs {
+			t.Errorf("%s: Inspect = %q, %q", name, holds, foreign)
+		}
+	}
+	for _, write := range w.all {
+		look("within the table", false, false)
+		write(d)
+	}
+	look("with the table", false, false)
+	d.WriteAt([]byte("a boot loader"), 0)
+	look("with a boot loader", false, false)
+	for _, p := range parts {
+		if p.Name != layout.SlotAName && p.Name != layout.SlotBName {
+			continue
+		}
+		d.WriteAt([]byte("\x01CD001"), p.Start+isoimage.VolumeOffset)
+		look("with an image in "+p.Name, true, true)
+		d.WriteAt(make([]byte, 512), p.Start+isoimage.VolumeOffset)
+	}
+	mark := keeps("").(patch)
+	d.WriteAt(mark.data, parts[3].Start+mark.offset)
+	look("whose state is kept", true, true)
+	d.WriteAt(make([]byte, 512), parts[3].Start+mark.offset)
+	parts[4].Name = "data"
+	if err := table.Write(d, size, 512, newID(), parts); err != nil {
+		t.Fatal(err)
+	}
+	look("with somebody else's partitions", true, false)
+	d.WriteAt(make([]byte, 512), 0)
+	look("with somebody else's, without their boot sector", true, false)
+}
