@@ -239,6 +239,8 @@ func (wish wish) hint(err error, now time.Time) error {
 		return cli.Hint(err, "%s", clock)
 	case errors.Is(err, source.ErrRoom):
 		return cli.Hint(err, "make room in /var, or bring the image on a stick: \"kedge upgrade apply usb\" reads it from there")
+	case errors.Is(err, registry.ErrNotFound):
+		return cli.Hint(err, "\"kedge push\" on the host tells the reference, or \"kedge pull\" whether it is there")
 	case errors.Is(err, source.ErrForm), errors.Is(err, os.ErrNotExist):
 		return cli.Hint(err, "an image is %s", source.Forms)
 	case errors.Is(err, source.ErrNoMedium), errors.Is(err, source.ErrNoImage):
@@ -250,12 +252,11 @@ func (wish wish) hint(err error, now time.Time) error {
 	case errors.Is(err, update.ErrTooLarge), errors.Is(err, fetch.ErrTooLarge):
 		return cli.Hint(err, "slots get their size at installation: \"kedge install\" the new release instead")
 	case errors.Is(err, release.ErrDamaged), errors.Is(err, isoimage.ErrTruncated), errors.Is(err, isoimage.ErrFormat),
+		errors.Is(err, release.ErrManifest), errors.Is(err, minisign.ErrSignature), errors.Is(err, minisign.ErrFormat),
 		errors.Is(err, fetch.ErrDigest), errors.Is(err, registry.ErrDigest):
 		return cli.Hint(err, "bring the image again; \"kedge verify IMAGE --key FILE.pub\" on the host tells whether the original is sound")
 	case errors.Is(err, registry.ErrUnauthorized):
 		return cli.Hint(err, "configs in %s say as whom: auth with username and password", registries.Path)
-	case errors.Is(err, registry.ErrNotFound):
-		return cli.Hint(err, "\"kedge push\" on the host tells the reference, or \"kedge pull\" whether it is there")
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return cli.Hint(err, "the registry speaks plain HTTP: an endpoint http://… of its mirrors in %s allows it", registries.Path)
 	case errors.As(err, new(x509.UnknownAuthorityError)):

@@ -6,6 +6,7 @@
 package release
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -103,11 +104,14 @@ func (m Manifest) all() []File { return append(slices.Clone(m.Files), m.Loaders.
 
 // Encode returns the manifest as it is written.
 func (m Manifest) Encode() []byte {
-	b, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false) // people read >=0.1.0 there
+	if err := e.Encode(m); err != nil {
 		panic(err) // strings and numbers always have a JSON form
 	}
-	return append(b, '\n')
+	return b.Bytes()
 }
 
 // Decode reads a manifest and checks that its ID fits its content. Fields that

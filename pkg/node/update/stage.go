@@ -61,7 +61,7 @@ func Admit(i *release.Image, r Running, s State, p Policy, arch string, slotSize
 	}
 	from, err := release.ParseConstraint(m.UpgradeFrom)
 	switch {
-	case p.From || err == nil && from.Allows(r.Version):
+	case p.From || m.ID == r.ID || err == nil && from.Allows(r.Version):
 		return nil
 	case err != nil:
 		return refuse(ErrFrom, ": %w", err)
