@@ -178,7 +178,7 @@ func upgradeCommand() *cli.Command {
 			_, init := sockets()
 			return initHint(init.Power(ctx, power.Reboot))
 		}),
-		verb("status", "", "say how the last upgrade stands", nil, nil, func(_ context.Context, env cli.Env, u *upgrader) error {
+		verb("status", "", "say how the last upgrade stands", nil, func(fs *flag.FlagSet) { kubernetesFlag(fs, &o) }, func(_ context.Context, env cli.Env, u *upgrader) error {
 			return u.status(env.Stdout)
 		}),
 		verb("confirm", "", "commit what is on trial now, without waiting for its health", filelock.Try, func(fs *flag.FlagSet) { kubernetesFlag(fs, &o) }, func(_ context.Context, env cli.Env, u *upgrader) error {

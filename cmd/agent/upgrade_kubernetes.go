@@ -128,6 +128,9 @@ func upgradeKubernetes(ctx context.Context, env cli.Env, verb string, record boo
 	if o.noRestart {
 		return cli.Usagef("upgrade: --no-reboot does not go with --kubernetes, which never restarts the machine")
 	}
+	if verb == "status" {
+		return kubernetesStatus(env.Stdout)
+	}
 	u, err := openKubeUpgrader(ctx, record)
 	if err != nil {
 		return err
