@@ -62,7 +62,7 @@ type daemon struct {
 	init *control.Client
 	sys  apply.System
 	net  *network.Manager
-	kube kubeKeeper
+	kube *kubeKeeper // nil on a machine that keeps nothing; set before anything asks
 
 	record boot.Record      // as PID 1 left it when the agent started
 	config config.Effective // set before anything reads it
@@ -101,6 +101,7 @@ func (d *daemon) run(ctx context.Context) error {
 	d.quiet = again
 	d.stage(boot.StageAgent)
 	d.readRecord()
+	d.kube = d.newKubeKeeper()
 	d.gather(ctx)
 	d.net = network.New(network.Options{Nameservers: d.config.Kedge.DNSNameservers, Changed: d.networkChanged(ctx), Log: d.log})
 	go func() {
@@ -157,7 +158,7 @@ func (d *daemon) run(ctx context.Context) error {
 		}()
 		go d.watchNode(ctx)
 		go d.upgrades(ctx)
-		go d.kubernetes(ctx)
+		go d.kube.keep(ctx)
 	}
 	<-ctx.Done()
 	return nil
@@ -368,7 +369,7 @@ func (d *daemon) networkChanged(ctx context.Context) func(network.State) {
 		if now := s.Node.String(); now != before && s.Addressed() {
 			d.log.Infof("node address changes from %s to %s", before, now)
 			d.giveKube(now)
-			if err := d.restartKube(ctx); err != nil {
+			if err := d.kube.restart(ctx, func() error { return d.init.Restart(ctx, kubeService) }); err != nil {
 				d.log.Error(err)
 			}
 		}
@@ -408,11 +409,7 @@ func (d *daemon) updateTime(ctx context.Context, s network.State) {
 // startKube writes kube's arguments and has PID 1 start it.
 func (d *daemon) startKube(ctx context.Context) {
 	d.giveKube(d.net.State().Node.String())
-	d.kube.change.Lock()
-	if d.kubeRuns(ctx) || d.readyKube(ctx) {
-		d.start(ctx, kubeService)
-	}
-	d.kube.change.Unlock()
+	d.kube.start(ctx, func() { d.start(ctx, kubeService) })
 	d.stage(boot.StageKube)
 }
 
@@ -427,9 +424,7 @@ func (d *daemon) giveKube(address string) {
 	d.address = address
 	d.node.Name, d.node.Role, d.node.Address = kube.NodeName(), kube.Role, address
 	d.mu.Unlock()
-	d.kube.mu.Lock()
-	d.kube.args = kube.Args
-	d.kube.mu.Unlock()
+	d.kube.setArgs(kube.Args)
 	text, err := json.Marshal(kube.Args)
 	if err == nil {
 		err = atomicfile.WriteFile(apply.KubeArgFile, append(text, '\n'), 0o600) // the token is in it
@@ -460,7 +455,7 @@ func (d *daemon) watchNode(ctx context.Context) {
 		d.mu.Lock()
 		name := d.node.Name
 		d.mu.Unlock()
-		since, held := d.kubeWatch()
+		since, held := d.kube.watch()
 		w.Since = since
 		n := w.Node(ctx, name)
 		if held != "" {
@@ -501,9 +496,7 @@ func (d *daemon) Status(ctx context.Context) status.Status {
 	for _, svc := range services {
 		s.Services = append(s.Services, status.Service{Name: svc.Name, State: string(svc.State), Pid: svc.Pid, Restarts: svc.Restarts})
 	}
-	d.kube.mu.Lock()
-	s.KubeTrial = d.kube.text
-	d.kube.mu.Unlock()
+	s.KubeTrial = d.kube.status()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.Node, s.Login, s.Skipped = d.node, d.login, slices.Clone(d.problems)

@@ -111,6 +111,7 @@ type upgradeOptions struct {
 
 	kubernetes bool // Kubernetes alone, not the system
 	noWait     bool // do not wait for the end of its trial
+	keep       bool // go back without the datastore's snapshot
 }
 
 func upgradeCommand() *cli.Command {
@@ -181,7 +182,7 @@ func upgradeCommand() *cli.Command {
 			_, init := sockets()
 			return initHint(init.Power(ctx, power.Reboot))
 		}),
-		verb("status", "", "say how the last upgrade stands", nil, nil, func(_ context.Context, env cli.Env, u *upgrader) error {
+		verb("status", "", "say how the last upgrade stands", nil, func(fs *flag.FlagSet) { kubernetesFlag(fs, &o) }, func(_ context.Context, env cli.Env, u *upgrader) error {
 			return u.status(env.Stdout)
 		}),
 		verb("keys", "[FILE|URL]", "take a signed list of keys, and tell whose releases this machine trusts", filelock.Try, nil, func(ctx context.Context, env cli.Env, u *upgrader) error {
@@ -197,6 +198,7 @@ func upgradeCommand() *cli.Command {
 		verb("rollback", "", "restart into the release before this one", filelock.Try, func(fs *flag.FlagSet) {
 			kubernetesFlag(fs, &o)
 			noWaitFlag(fs, &o)
+			fs.BoolVar(&o.keep, "keep-datastore", false, "with --kubernetes: go back without the datastore's snapshot, when that cannot be read")
 			fs.BoolVar(&o.policy.Downgrade, "allow-downgrade", false, "with --kubernetes: go back to an older version, with the datastore from before when it is another minor version")
 		}, func(ctx context.Context, env cli.Env, u *upgrader) error {
 			return u.rollback(ctx)

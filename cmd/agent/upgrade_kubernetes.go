@@ -60,7 +60,7 @@ func (u *kubeUpgrader) close() {
 
 func (u *kubeUpgrader) save(k update.Kube) error {
 	k.Changed = time.Now().UTC()
-	if err := saveKube(k); err != nil {
+	if err := k.Save(update.KubeFile); err != nil {
 		return err
 	}
 	u.k = k
@@ -135,6 +135,9 @@ func upgradeKubernetes(ctx context.Context, env cli.Env, verb string, record boo
 	if o.noRestart {
 		return cli.Usagef("upgrade: --no-reboot does not go with --kubernetes, which never restarts the machine")
 	}
+	if verb == "status" {
+		return kubernetesStatus(env.Stdout)
+	}
 	u, err := openKubeUpgrader(ctx, record)
 	if err != nil {
 		return err
@@ -164,11 +167,17 @@ func upgradeKubernetes(ctx context.Context, env cli.Env, verb string, record boo
 		_, err := fmt.Fprintln(env.Stdout, u.k.Text())
 		return err
 	case "rollback":
+		if o.keep {
+			if err := update.KeepDatastore(u.k, u.save); err != nil {
+				return err
+			}
+			return u.follow(ctx, env, o, update.RolledBack)
+		}
 		if u.k.Phase == update.Trial {
 			if err := update.GiveUpKube(u.k, "somebody took it back", u.save); err != nil {
 				return err
 			}
-			return u.follow(ctx, env, o)
+			return u.follow(ctx, env, o, update.RolledBack)
 		}
 		k, err := u.k.BackKube(u.facts, o.policy)
 		if err != nil {
@@ -275,12 +284,12 @@ func (u *kubeUpgrader) arm(ctx context.Context, env cli.Env, o upgradeOptions) e
 	if err := update.ArmKube(u.k, o.tries, u.save); err != nil {
 		return err
 	}
-	return u.follow(ctx, env, o)
+	return u.follow(ctx, env, o, update.Committed)
 }
 
-// follow tells how a trial goes on until it has ended. It goes on without this
-// command.
-func (u *kubeUpgrader) follow(ctx context.Context, env cli.Env, o upgradeOptions) error {
+// follow tells how a trial goes on until it has ended, which should be so. It
+// goes on without this command.
+func (u *kubeUpgrader) follow(ctx context.Context, env cli.Env, o upgradeOptions, wanted update.Phase) error {
 	fmt.Fprintln(env.Stdout, u.k.Text())
 	u.close()
 	if o.noWait {
@@ -295,10 +304,10 @@ func (u *kubeUpgrader) follow(ctx context.Context, env cli.Env, o upgradeOptions
 			told = text
 			fmt.Fprintln(env.Stdout, text)
 		}
-		switch k.Phase {
-		case update.RolledBack:
+		switch {
+		case k.Phase == update.Armed, k.Phase == update.Trial:
+		case k.Phase == update.RolledBack && wanted != k.Phase:
 			return fmt.Errorf("upgrade: Kubernetes %s was taken back", k.To.Version)
-		case update.Armed, update.Trial:
 		default:
 			return nil
 		}

@@ -78,7 +78,7 @@ func (k Kube) Chosen(own string) Release {
 // Reasons to refuse a Kubernetes, beside those for a system.
 var (
 	ErrVersion    = errors.New("it has no version of Kubernetes")
-	ErrSkew       = errors.New("Kubernetes is upgraded one minor version at a time, servers first")
+	ErrSkew       = errors.New("it goes up one minor version at a time, servers first")
 	ErrNoSnapshot = errors.New("the datastore was used by a newer minor version, and there is no snapshot from before")
 	ErrSpace      = errors.New("there is no room for it")
 	ErrOlder      = errors.New("it is older than its datastore")
@@ -264,6 +264,16 @@ func GiveUpKube(k Kube, reason string, save func(Kube) error) error {
 	return save(k)
 }
 
+// KeepDatastore lets a trial that is given up end without its snapshot, which
+// may be damaged: what ran before finds what the newer one has left.
+func KeepDatastore(k Kube, save func(Kube) error) error {
+	if k.Phase != Trial || k.Undecided() || k.Snapshot == "" {
+		return errors.New("no trial waits for its datastore")
+	}
+	k.Snapshot, k.Unsaved = "", "not brought back: somebody kept what is there"
+	return save(k)
+}
+
 // Settled returns the state of a machine whose system is committed: an extra
 // Kubernetes that the system's own has overtaken is forgotten, and the datastore
 // is that of what runs now.
@@ -325,7 +335,7 @@ func (k Kube) Prepare(ctx context.Context, m KubeMachine, own string, now time.T
 		}
 	}
 	if step(k.Datastore, run.Version) < 0 {
-		return k, Release{}, note, fmt.Errorf("Kubernetes %s is not started: %w, which was last used by %s", run.Version, ErrOlder, k.Datastore)
+		return k, Release{}, note, fmt.Errorf("start Kubernetes %s: %w, which was last used by %s; \"kedge upgrade apply --kubernetes\" puts one of that version beside the system", run.Version, ErrOlder, k.Datastore)
 	}
 	return k, run, note, nil
 }
@@ -374,7 +384,7 @@ func (k *Kube) back(ctx context.Context, m KubeMachine, now time.Time) error {
 	}
 	if k.Snapshot != "" {
 		if err := m.Load(ctx, k.Snapshot); err != nil {
-			return fmt.Errorf("Kubernetes %s is not started: bring back its datastore: %w", k.From.Version, err)
+			return fmt.Errorf("go back to Kubernetes %s: bring back its datastore: %w; \"kedge upgrade rollback --kubernetes --keep-datastore\" does without", k.From.Version, err)
 		}
 	}
 	if k.Phase == Trial && k.To.ID != "" {
@@ -401,6 +411,9 @@ func (k Kube) Text() string {
 		return fmt.Sprintf("Kubernetes %s is armed: the next start of kube is its trial", name(k.To))
 	case Trial:
 		text = fmt.Sprintf("Kubernetes %s is on trial, %d more starts; %s comes back if it fails", name(k.To), k.Tries, name(k.From))
+		if k.Reason != "" {
+			text = fmt.Sprintf("Kubernetes %s is given up: %s", name(k.To), k.Reason)
+		}
 	case Committed:
 		text = fmt.Sprintf("Kubernetes %s is committed; before it ran %s", name(k.To), name(k.From))
 	case RolledBack:

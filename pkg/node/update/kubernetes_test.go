@@ -395,6 +395,7 @@ func TestBackAndSettled(t *testing.T) {
 	for name, err := range map[string]error{
 		"arm":             ArmKube(Kube{}, 3, nil),
 		"arm for ever":    ArmKube(Kube{State: State{Phase: Staged}}, 99, nil),
+		"keep":            KeepDatastore(Kube{State: State{Phase: Trial}, Snapshot: "s"}, nil),
 		"commit":          CommitKube(Kube{State: State{Phase: Staged}}, own, true, nil),
 		"commit too late": CommitKube(Kube{State: State{Phase: Trial, Reason: "x"}}, own, true, nil),
 		"give up":         GiveUpKube(Kube{State: State{Phase: Committed}}, "x", nil),
@@ -402,6 +403,23 @@ func TestBackAndSettled(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// TestKeepDatastore is the way out when a snapshot cannot be read.
+func TestKeepDatastore(t *testing.T) {
+	k := Kube{State: State{Phase: Trial, To: nextKube, From: Release{Version: own}, Reason: "x"}, Snapshot: "s"}
+	save := func(now Kube) error { k = now; return nil }
+	m := &kubeMachine{fail: "restore s"}
+	if _, _, _, err := k.Prepare(t.Context(), m, own, noon, save); err == nil || !strings.Contains(err.Error(), "--keep-datastore") {
+		t.Errorf("Prepare = %v", err)
+	}
+	if err := KeepDatastore(k, save); err != nil {
+		t.Fatal(err)
+	}
+	now, run, _, err := k.Prepare(t.Context(), m, own, noon, save)
+	if err != nil || run.Version != own || now.Phase != RolledBack || !strings.Contains(now.Text(), "the datastore was not brought back") {
+		t.Errorf("Prepare = %v, %v, %s", run, err, now.Text())
 	}
 }
 
