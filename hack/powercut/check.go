@@ -49,10 +49,19 @@ func check(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	machines := 0
+	for _, r := range recordings {
+		if r.VM {
+			machines++
+		}
+	}
 	var all tally
 	for _, r := range recordings {
-		n := o.cuts / len(recordings)
-		t, err := o.checkOne(ctx, r, n)
+		boots := 0
+		if r.VM {
+			boots = (o.boot + machines - 1) / machines
+		}
+		t, err := o.checkOne(ctx, r, o.cuts/len(recordings), boots)
 		if err != nil {
 			return err
 		}
@@ -144,8 +153,8 @@ const (
 	controlLeast = 60
 )
 
-// checkOne checks n cuts of one recording.
-func (o options) checkOne(ctx context.Context, r *record.Recording, n int) (t tally, err error) {
+// checkOne checks n cuts of one recording, and starts some of the disks.
+func (o options) checkOne(ctx context.Context, r *record.Recording, n, boots int) (t tally, err error) {
 	l, err := r.Log()
 	if err != nil {
 		return t, err
@@ -166,9 +175,12 @@ func (o options) checkOne(ctx context.Context, r *record.Recording, n int) (t ta
 	if err := honest.run(ctx, cuts); err != nil {
 		return t, err
 	}
-	t = tally{cuts: len(cuts), checked: honest.checked, distinct: len(honest.distinct), bricked: honest.bricked, lost: honest.lost}
+	if err := honest.boots(ctx, cuts, boots); err != nil {
+		return t, err
+	}
+	t = tally{cuts: len(cuts), checked: honest.checked, distinct: len(honest.distinct), booted: honest.booted, bricked: honest.bricked, lost: honest.lost}
 	slots, esps, states := j.Distinct()
-	say(fmt.Sprintf("%s: %d distinct disks, with %d slots, %d ESPs, %d states", r.Name, t.distinct, slots, esps, states))
+	say(fmt.Sprintf("%s: %d distinct disks, with %d slots, %d ESPs, %d states", r.Name, len(honest.distinct), slots, esps, states))
 	if o.only < 0 {
 		cutter.Blind = true
 		control := &sweep{o: o, r: r, l: l, j: j, phases: phases, distinct: map[uint64]bool{}, quiet: true}
@@ -181,8 +193,7 @@ func (o options) checkOne(ctx context.Context, r *record.Recording, n int) (t ta
 			t.blind = append(t.blind, r.Name)
 		}
 	}
-	t.booted, err = o.boots(ctx, r, l, cuts)
-	return t, err
+	return t, nil
 }
 
 // A sweep looks at many cuts of one recording.
@@ -195,10 +206,11 @@ type sweep struct {
 	quiet  bool
 	show   int
 
-	mu                     sync.Mutex
-	checked, bricked, lost int
-	distinct               map[uint64]bool
-	told                   time.Time
+	mu              sync.Mutex
+	checked, booted int
+	bricked, lost   int
+	distinct        map[uint64]bool
+	told            time.Time
 }
 
 // run shares the cuts between workers, each with a disk of its own.
