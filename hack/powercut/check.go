@@ -22,6 +22,7 @@ import (
 // options are what a check was asked for.
 type options struct {
 	dir, work     string
+	image         string
 	cuts, boot    int
 	seed          uint64
 	only          int
@@ -35,6 +36,7 @@ func check(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("powercut", flag.ContinueOnError)
 	fs.StringVar(&o.dir, "dir", "dist/powercut", "`folder` of the recordings")
 	fs.StringVar(&o.work, "work", workFolder(), "`folder` for disks, better in memory")
+	fs.StringVar(&o.image, "image", "dist/kedge-amd64.iso", "`image` whose cluster is recorded")
 	fs.IntVar(&o.cuts, "n", 300, "`number` of cuts over all recordings")
 	fs.IntVar(&o.boot, "boot", 0, "`number` of disks that are started to a Ready node, or until installed again")
 	fs.Uint64Var(&o.seed, "seed", 1, "`seed` of the cuts")
@@ -80,22 +82,35 @@ func workFolder() string {
 	return os.TempDir()
 }
 
-// open returns the recordings there are; the one that needs no machine is made
-// when it is missing.
+// open returns the recordings there are; those that need no machine are made
+// when they are missing.
 func (o options) open(ctx context.Context) (all []*record.Recording, err error) {
-	if _, err := os.Stat(filepath.Join(o.dir, record.Native)); errors.Is(err, fs.ErrNotExist) {
-		say("record " + record.Native)
-		if err := record.MakeNative(ctx, filepath.Join(o.dir, record.Native), func(string) {}); err != nil {
-			return nil, fmt.Errorf("record %s: %w", record.Native, err)
+	for name, make := range map[string]func(dir string) error{
+		record.Native:  func(dir string) error { return record.MakeNative(ctx, dir, func(string) {}) },
+		record.Cluster: func(dir string) error { return record.MakeCluster(ctx, dir, o.image, func(string) {}) },
+	} {
+		dir := filepath.Join(o.dir, name)
+		if _, err := os.Stat(dir); err == nil || o.recording != "" && o.recording != name {
+			continue
+		}
+		if _, err := os.Stat(o.image); err != nil && name == record.Cluster {
+			say("there is no recording of " + name + ": " + err.Error() + "; \"make image\" builds it")
+			continue
+		}
+		say("record " + name)
+		if err := make(dir); err != nil {
+			return nil, fmt.Errorf("record %s: %w", name, err)
 		}
 	}
-	for _, name := range []string{record.Native, record.Install, record.Life} {
+	for _, name := range []string{record.Native, record.Cluster, record.Install, record.Life} {
 		if o.recording != "" && o.recording != name {
 			continue
 		}
 		r, err := record.Open(filepath.Join(o.dir, name))
 		if errors.Is(err, fs.ErrNotExist) && o.recording == "" {
-			say("there is no recording of " + name + "; \"powercut record\" makes it with virtual machines")
+			if name == record.Install || name == record.Life {
+				say("there is no recording of " + name + "; \"powercut record\" makes it with virtual machines")
+			}
 			continue
 		}
 		if err != nil {
