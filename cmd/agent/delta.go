@@ -11,6 +11,8 @@ import (
 	"github.com/kedgeos/kedge/pkg/api/chunk"
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/node/delta"
+	"github.com/kedgeos/kedge/pkg/node/slot"
+	"github.com/kedgeos/kedge/pkg/node/update"
 	"github.com/kedgeos/kedge/pkg/sys/fetch"
 )
 
@@ -47,6 +49,9 @@ func (u *upgrader) fetchDelta(ctx context.Context, address, path string, o fetch
 	x, err := chunk.Decode(b)
 	if err != nil {
 		return no(err)
+	}
+	if limit, err := u.slots.SlotSize(slot.Other(u.running.Slot)); err == nil && x.Size() > limit {
+		return no(fmt.Errorf("the chunk index is of an image of %d bytes: %w", x.Size(), update.ErrTooLarge))
 	}
 	if o.Begin != nil {
 		if err := o.Begin(x.Size(), 0); err != nil {

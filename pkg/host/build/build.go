@@ -3,9 +3,9 @@
 //
 // It needs no rights, no containers and no loop devices. Every input is pinned:
 // Debian packages by a lock file beside the recipe, Go code by go.sum. The same
-// inputs yield the same bytes; every time in an image is the lock's date. What
-// can be made again is kept in a cache. Nothing half-written is ever left under
-// its final name. Sizes are bytes.
+// inputs yield the same bytes; every time in an image is the lock's date, but in
+// the initrd it is always the same. What can be made again is kept in a cache.
+// Nothing half-written is ever left under its final name. Sizes are bytes.
 package build
 
 import (
