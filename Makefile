@@ -2,8 +2,10 @@
 ARCH    ?= $(shell go env GOARCH)
 OUTPUT  ?= dist
 RECIPE  ?= images/edge.yaml
+N       ?= 300
+BOOT    ?= 0
 
-.PHONY: help deps build image images run test test-vm bench lint generate
+.PHONY: help deps build image images run test test-vm bench powercut lint generate
 
 help: ## print the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -33,6 +35,10 @@ test-vm: images ## run every virtual-machine story
 
 bench: images ## print the figures: name, value, unit
 	hack/bench.sh
+
+powercut: build ## cut the power of recorded machines N times (RECORD=1 records them first, BOOT=n starts n of the disks)
+	$(if $(RECORD),go run ./hack/powercut record)
+	go run ./hack/powercut -n $(N) -boot $(BOOT)
 
 lint: deps ## gofmt, go vet, staticcheck, generated files
 	hack/lint.sh

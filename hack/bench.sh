@@ -1,7 +1,8 @@
 #!/bin/bash
 # Prints the figures of this tree, one a line: name value unit. Nothing here is
 # a test: a noisy machine gives noisy figures. "bench.sh NAME…" runs some of:
-# size build firmware embed kube vm upgrade.
+# size build firmware embed kube vm upgrade. "bench.sh delta" builds seven images
+# and takes long, so it runs only when it is named.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/kube-flags.sh
@@ -54,6 +55,8 @@ kube() { # natively, in namespaces of its own; needs root
 	(cd cmd/kube && CGO_ENABLED=0 go build "${kube_flags[@]}" -o "$work/jail" ./jail && "$work/jail" build "$work/programs" >&2 &&
 		"$work/jail" bench --programs "$work/programs" --idle 3m)
 }
+
+delta() { hack/delta-bench.sh; }
 
 vm() { bin/kedge run $out/kedge-amd64.iso --memory 1024 --network isolated --quiet --wait ready --figures; }
 

@@ -62,6 +62,7 @@ type daemon struct {
 	init *control.Client
 	sys  apply.System
 	net  *network.Manager
+	kube *kubeKeeper // nil on a machine that keeps nothing; set before anything asks
 
 	record boot.Record      // as PID 1 left it when the agent started
 	config config.Effective // set before anything reads it
@@ -100,6 +101,7 @@ func (d *daemon) run(ctx context.Context) error {
 	d.quiet = again
 	d.stage(boot.StageAgent)
 	d.readRecord()
+	d.kube = d.newKubeKeeper()
 	d.gather(ctx)
 	d.net = network.New(network.Options{Nameservers: d.config.Kedge.DNSNameservers, Changed: d.networkChanged(ctx), Log: d.log})
 	go func() {
@@ -156,6 +158,7 @@ func (d *daemon) run(ctx context.Context) error {
 		}()
 		go d.watchNode(ctx)
 		go d.upgrades(ctx)
+		go d.kube.keep(ctx)
 	}
 	<-ctx.Done()
 	return nil
@@ -366,7 +369,7 @@ func (d *daemon) networkChanged(ctx context.Context) func(network.State) {
 		if now := s.Node.String(); now != before && s.Addressed() {
 			d.log.Infof("node address changes from %s to %s", before, now)
 			d.giveKube(now)
-			if err := d.init.Restart(ctx, "kube"); err != nil {
+			if err := d.kube.restart(ctx, func() error { return d.init.Restart(ctx, kubeService) }); err != nil {
 				d.log.Error(err)
 			}
 		}
@@ -406,7 +409,7 @@ func (d *daemon) updateTime(ctx context.Context, s network.State) {
 // startKube writes kube's arguments and has PID 1 start it.
 func (d *daemon) startKube(ctx context.Context) {
 	d.giveKube(d.net.State().Node.String())
-	d.start(ctx, "kube")
+	d.kube.start(ctx, func() { d.start(ctx, kubeService) })
 	d.stage(boot.StageKube)
 }
 
@@ -421,6 +424,7 @@ func (d *daemon) giveKube(address string) {
 	d.address = address
 	d.node.Name, d.node.Role, d.node.Address = kube.NodeName(), kube.Role, address
 	d.mu.Unlock()
+	d.kube.setArgs(kube.Args)
 	text, err := json.Marshal(kube.Args)
 	if err == nil {
 		err = atomicfile.WriteFile(apply.KubeArgFile, append(text, '\n'), 0o600) // the token is in it
@@ -451,7 +455,12 @@ func (d *daemon) watchNode(ctx context.Context) {
 		d.mu.Lock()
 		name := d.node.Name
 		d.mu.Unlock()
+		since, held := d.kube.watch()
+		w.Since = since
 		n := w.Node(ctx, name)
+		if held != "" {
+			n.Ready, n.Reason = false, held
+		}
 		d.mu.Lock()
 		n.Name, n.Role, n.Address = d.node.Name, d.node.Role, d.node.Address
 		if n.Kubernetes == "" {
@@ -487,6 +496,7 @@ func (d *daemon) Status(ctx context.Context) status.Status {
 	for _, svc := range services {
 		s.Services = append(s.Services, status.Service{Name: svc.Name, State: string(svc.State), Pid: svc.Pid, Restarts: svc.Restarts})
 	}
+	s.KubeTrial = d.kube.status()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.Node, s.Login, s.Skipped = d.node, d.login, slices.Clone(d.problems)

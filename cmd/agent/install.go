@@ -157,6 +157,9 @@ func newInstaller(ctx context.Context, o installOptions) (i *installer, err erro
 	if i.image, err = release.Open(i.source, size); err != nil {
 		return nil, fmt.Errorf("open image %s: %w", i.source.Name(), err)
 	}
+	if err = i.image.Manifest.Of(release.System); err != nil {
+		return nil, err
+	}
 	i.disks, err = install.Disks(record.Medium)
 	return i, err
 }

@@ -39,6 +39,10 @@ type wish struct {
 	slotSize int64
 	fetched  string // file of what is fetched
 	keyring  *update.Keyring
+
+	// delta fetches only what of an image is not here already, and says no when it
+	// leaves all to a download of the whole; nil always does.
+	delta func(ctx context.Context, address, path string, o fetch.Options, w io.Writer) (bool, error)
 }
 
 // bandwidth returns the limit of a transfer: that of the command, or else that
@@ -55,25 +59,31 @@ func (u *upgrader) bandwidth(flag string) (int64, error) {
 	return rate, nil
 }
 
-// open opens the image that is wished for; what lies elsewhere is fetched.
-func (u *upgrader) open(ctx context.Context, wish wish, w io.Writer) (*os.File, error) {
+// open opens the image that is wished for; what lies elsewhere is fetched. Of
+// what lies on a stick, one that is admissible is taken; medium is the device
+// that this system runs from.
+func (wish wish) open(ctx context.Context, medium string, admissible func(*release.Image) error, w io.Writer) (*os.File, error) {
 	kind, err := source.Classify(wish.name, isFile)
 	if err != nil {
 		return nil, err
 	}
 	switch kind {
 	case source.USB:
-		f, from, err := source.Search(ctx, source.System{MountPoint: usbMount}, u.slots.Medium, func(i *release.Image) error {
-			return u.admissible(wish, i, io.Discard)
-		})
+		f, from, err := source.Search(ctx, source.System{MountPoint: usbMount}, medium, admissible)
 		if err == nil {
 			fmt.Fprintf(w, "kedge: upgrade: take %s\n", from)
 		}
 		return f, err
 	case source.Web:
-		return openNamed(ctx, wish.name, wish.fetched, fetch.Options{
-			Keep: true, Pace: &fetch.Pace{Rate: wish.rate}, Limit: wish.most(), Begin: wish.begin(w), Progress: newTransfer(w),
-		})
+		o := fetch.Options{Keep: true, Pace: &fetch.Pace{Rate: wish.rate}, Limit: wish.most(), Begin: wish.begin(w), Progress: newTransfer(w)}
+		if wish.delta != nil {
+			if whole, err := wish.delta(ctx, wish.name, wish.fetched, o, w); err != nil {
+				return nil, err
+			} else if whole {
+				return os.Open(wish.fetched)
+			}
+		}
+		return openNamed(ctx, wish.name, wish.fetched, o)
 	case source.Registry, source.Layout:
 		return wish.pull(ctx, w)
 	}
@@ -183,7 +193,7 @@ func (u *upgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (*r
 	if len(env.Args) != 2 {
 		return nil, nil, cli.Usagef("upgrade: which image? %s", source.Forms)
 	}
-	wish := wish{name: env.Args[1], policy: o.policy, fetched: upgradeImage}
+	wish := wish{name: env.Args[1], policy: o.policy, fetched: upgradeImage, delta: u.fetchDelta}
 	var err error
 	if wish.rate, err = u.bandwidth(o.limit); err != nil {
 		return nil, nil, err
@@ -194,7 +204,7 @@ func (u *upgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (*r
 	if wish.keyring, err = u.keyring(ctx, env.Stderr); err != nil {
 		return nil, nil, err
 	}
-	file, err := u.open(ctx, wish, env.Stderr)
+	file, err := wish.open(ctx, u.slots.Medium, func(i *release.Image) error { return u.admissible(wish, i, io.Discard) }, env.Stderr)
 	if err != nil {
 		return nil, nil, wish.hint(err, time.Now())
 	}
@@ -229,6 +239,8 @@ func (wish wish) hint(err error, now time.Time) error {
 		return cli.Hint(err, "%s", clock)
 	case errors.Is(err, source.ErrRoom):
 		return cli.Hint(err, "make room in /var, or bring the image on a stick: \"kedge upgrade apply usb\" reads it from there")
+	case errors.Is(err, registry.ErrNotFound):
+		return cli.Hint(err, "\"kedge push\" on the host tells the reference, or \"kedge pull\" whether it is there")
 	case errors.Is(err, source.ErrForm), errors.Is(err, os.ErrNotExist):
 		return cli.Hint(err, "an image is %s", source.Forms)
 	case errors.Is(err, source.ErrNoMedium), errors.Is(err, source.ErrNoImage):
@@ -240,12 +252,11 @@ func (wish wish) hint(err error, now time.Time) error {
 	case errors.Is(err, update.ErrTooLarge), errors.Is(err, fetch.ErrTooLarge):
 		return cli.Hint(err, "slots get their size at installation: \"kedge install\" the new release instead")
 	case errors.Is(err, release.ErrDamaged), errors.Is(err, isoimage.ErrTruncated), errors.Is(err, isoimage.ErrFormat),
+		errors.Is(err, release.ErrManifest), errors.Is(err, minisign.ErrSignature), errors.Is(err, minisign.ErrFormat),
 		errors.Is(err, fetch.ErrDigest), errors.Is(err, registry.ErrDigest):
 		return cli.Hint(err, "bring the image again; \"kedge verify IMAGE --key FILE.pub\" on the host tells whether the original is sound")
 	case errors.Is(err, registry.ErrUnauthorized):
 		return cli.Hint(err, "configs in %s say as whom: auth with username and password", registries.Path)
-	case errors.Is(err, registry.ErrNotFound):
-		return cli.Hint(err, "\"kedge push\" on the host tells the reference, or \"kedge pull\" whether it is there")
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return cli.Hint(err, "the registry speaks plain HTTP: an endpoint http://… of its mirrors in %s allows it", registries.Path)
 	case errors.As(err, new(x509.UnknownAuthorityError)):

@@ -35,6 +35,7 @@ func (d *daemon) upgrades(ctx context.Context) {
 			if err := os.WriteFile(boot.TrialOver, nil, 0o644); err != nil {
 				d.log.Error(err)
 			}
+			d.kube.settle()
 			return
 		}
 		d.log.Error("upgrade: ", err)
@@ -81,7 +82,7 @@ func (d *daemon) bootedUpgrade() (bool, error) {
 // release up when that takes too long. Whoever is quicker, by "kedge upgrade
 // confirm" or "rollback", has decided.
 func (d *daemon) trial(ctx context.Context) error {
-	begun, steady, limit := time.Now(), time.Time{}, d.trialLimit()
+	begun, steady, limit := time.Now(), time.Time{}, trialLimit(d.config.Kedge.Upgrade)
 	for {
 		state, err := update.Load(update.StateFile)
 		if err != nil {
@@ -158,8 +159,8 @@ func (d *daemon) tellUpgrade(text string) {
 }
 
 // trialLimit is how long the node has to become healthy.
-func (d *daemon) trialLimit() time.Duration {
-	if limit, err := time.ParseDuration(d.config.Kedge.Upgrade.HealthTimeout); err == nil {
+func trialLimit(c config.Upgrade) time.Duration {
+	if limit, err := time.ParseDuration(c.HealthTimeout); err == nil {
 		return limit
 	}
 	return config.DefaultHealthTimeout

@@ -108,6 +108,10 @@ type upgradeOptions struct {
 	limit     string // of a transfer; "" is the configuration's
 	tries     int
 	noRestart bool
+
+	kubernetes bool // Kubernetes alone, not the system
+	noWait     bool // do not wait for the end of its trial
+	keep       bool // go back without the datastore's snapshot
 }
 
 func upgradeCommand() *cli.Command {
@@ -117,6 +121,7 @@ func upgradeCommand() *cli.Command {
 		fs.BoolVar(&o.policy.Bad, "again", false, "take a release that failed on this machine before")
 		fs.BoolVar(&o.policy.From, "allow-jump", false, "take a release that is not meant to follow this one")
 		fs.StringVar(&o.limit, "limit", "", "greatest `speed` of a transfer, such as 500KB per second; 0 for none (default: upgrade.bandwidth)")
+		kubernetesFlag(fs, &o)
 	}
 	verb := func(name, usage, short string, lock func(string) (*filelock.Lock, error), flags func(*flag.FlagSet), run func(context.Context, cli.Env, *upgrader) error) *cli.Command {
 		return &cli.Command{Name: name, Usage: usage, Short: short, Flags: flags, Run: func(ctx context.Context, env cli.Env) error {
@@ -128,11 +133,17 @@ func upgradeCommand() *cli.Command {
 			if err != nil {
 				return initHint(err)
 			}
+			if o.kubernetes {
+				return upgradeHint(upgradeKubernetes(ctx, env, name, record, o))
+			}
 			u, err := openUpgrader(record, lock)
 			if err != nil {
 				return upgradeHint(err)
 			}
 			defer u.close()
+			if err := kubernetesIdle(); err != nil && lock != nil && name != "confirm" {
+				return upgradeHint(err)
+			}
 			layers, _ := datasource.Layers(datasource.Gather(ctx, datasource.System{MountPoint: installMount}, true))
 			o.policy.Same = record.Damage != ""
 			u.policy = config.Merge(layers...).Config.Kedge.Upgrade
@@ -156,6 +167,7 @@ func upgradeCommand() *cli.Command {
 			flags(fs)
 			fs.IntVar(&o.tries, "tries", slot.MaxTries, "`number` of starts that the trial has")
 			fs.BoolVar(&o.noRestart, "no-reboot", false, "leave the restart to somebody else")
+			noWaitFlag(fs, &o)
 		}, func(ctx context.Context, env cli.Env, u *upgrader) error {
 			if err := u.stage(ctx, env, o); err != nil {
 				return err
@@ -170,20 +182,25 @@ func upgradeCommand() *cli.Command {
 			_, init := sockets()
 			return initHint(init.Power(ctx, power.Reboot))
 		}),
-		verb("status", "", "say how the last upgrade stands", nil, nil, func(_ context.Context, env cli.Env, u *upgrader) error {
+		verb("status", "", "say how the last upgrade stands", nil, func(fs *flag.FlagSet) { kubernetesFlag(fs, &o) }, func(_ context.Context, env cli.Env, u *upgrader) error {
 			return u.status(env.Stdout)
 		}),
 		verb("keys", "[FILE|URL]", "take a signed list of keys, and tell whose releases this machine trusts", filelock.Try, nil, func(ctx context.Context, env cli.Env, u *upgrader) error {
 			return u.keys(ctx, env)
 		}),
-		verb("confirm", "", "commit what is on trial now, without waiting for its health", filelock.Try, nil, func(_ context.Context, env cli.Env, u *upgrader) error {
+		verb("confirm", "", "commit what is on trial now, without waiting for its health", filelock.Try, func(fs *flag.FlagSet) { kubernetesFlag(fs, &o) }, func(_ context.Context, env cli.Env, u *upgrader) error {
 			if err := update.Commit(u.slots, u.state, u.save); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintln(env.Stdout, u.state.Text())
 			return err
 		}),
-		verb("rollback", "", "restart into the release before this one", filelock.Try, nil, func(ctx context.Context, env cli.Env, u *upgrader) error {
+		verb("rollback", "", "restart into the release before this one", filelock.Try, func(fs *flag.FlagSet) {
+			kubernetesFlag(fs, &o)
+			noWaitFlag(fs, &o)
+			fs.BoolVar(&o.keep, "keep-datastore", false, "with --kubernetes: go back without the datastore's snapshot, when that cannot be read")
+			fs.BoolVar(&o.policy.Downgrade, "allow-downgrade", false, "with --kubernetes: go back to an older version, with the datastore from before when it is another minor version")
+		}, func(ctx context.Context, env cli.Env, u *upgrader) error {
 			return u.rollback(ctx)
 		}),
 	}}
@@ -194,6 +211,10 @@ func upgradeHint(err error) error {
 	switch {
 	case errors.Is(err, update.ErrDowngrade):
 		return cli.Hint(err, "--allow-downgrade takes it")
+	case errors.Is(err, update.ErrNoSnapshot):
+		return cli.Hint(err, "only a snapshot from before that upgrade brings an older Kubernetes back; "+update.SnapshotFolder+" has none")
+	case errors.Is(err, release.ErrKind):
+		return cli.Hint(err, "--kubernetes is for Kubernetes alone, and only for that")
 	case errors.Is(err, update.ErrBad):
 		return cli.Hint(err, "--again takes it")
 	case errors.Is(err, update.ErrFrom):
@@ -205,7 +226,7 @@ func upgradeHint(err error) error {
 	case errors.Is(err, update.ErrNotInstalled):
 		return cli.Hint(err, "\"kedge install\" installs this system")
 	case errors.Is(err, update.ErrBusy):
-		return cli.Hint(err, "\"kedge upgrade status\" says what; a trial ends with \"kedge upgrade confirm\" or \"rollback\"")
+		return cli.Hint(err, "\"kedge upgrade status\" says what; a trial ends with \"kedge upgrade confirm\" or \"rollback\", that of Kubernetes alone with the same and --kubernetes")
 	}
 	return err
 }
@@ -242,24 +263,33 @@ func (u *upgrader) stage(ctx context.Context, env cli.Env, o upgradeOptions) err
 // carry makes the image bring the configuration that is embedded in the running
 // slot, in the place of its own: an upgrade changes the system, not the site.
 func (u *upgrader) carry(i *release.Image) error {
-	f, err := os.Open(u.slots.Medium)
+	area, err := u.embedded()
 	if err != nil {
 		return err
+	}
+	return i.SetEmbedded(area)
+}
+
+// embedded reads the embed area of the running slot.
+func (u *upgrader) embedded() ([]byte, error) {
+	f, err := os.Open(u.slots.Medium)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	running, err := release.Open(f, size)
 	if err != nil {
-		return fmt.Errorf("read running slot: %w", err)
+		return nil, fmt.Errorf("read running slot: %w", err)
 	}
 	area, err := running.Embedded()
 	if err != nil {
-		return fmt.Errorf("read configuration of the running slot: %w", err)
+		return nil, fmt.Errorf("read configuration of the running slot: %w", err)
 	}
-	return i.SetEmbedded(area)
+	return area, nil
 }
 
 func (u *upgrader) status(w io.Writer) error {
@@ -277,7 +307,7 @@ func (u *upgrader) status(w io.Writer) error {
 	for _, n := range u.notes {
 		fmt.Fprintf(w, "Mended      %s\n", n)
 	}
-	return nil
+	return kubernetesStatus(w)
 }
 
 // rollback ends a trial, or makes the other slot the one to start when that is

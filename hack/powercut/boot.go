@@ -2,11 +2,140 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
 
+	"github.com/kedgeos/kedge/hack/powercut/judge"
 	"github.com/kedgeos/kedge/hack/powercut/record"
 	"github.com/kedgeos/kedge/hack/powercut/replay"
+	"github.com/kedgeos/kedge/pkg/host/qemu"
 )
 
-func (o options) boots(ctx context.Context, r *record.Recording, l *replay.Log, cuts []replay.Cut) (int, error) {
-	return 0, nil
+// bootLimit is how long a disk may take to a Ready node; emulation is slow.
+const bootLimit = 15 * time.Minute
+
+// mostStarts is how often a machine may start until it is Ready: a trial has
+// three starts.
+const mostStarts = 5
+
+// boots starts n machines with disks of the cuts, spread evenly over them.
+func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
+	n = min(n, len(cuts))
+	if !s.r.VM || n == 0 {
+		return nil
+	}
+	d, closeDisk, err := s.r.Disk(s.l)
+	if err != nil {
+		return err
+	}
+	defer closeDisk()
+	room, err := s.j.Room(d, s.o.work)
+	if err != nil {
+		return err
+	}
+	defer room.Close()
+	file := filepath.Join(s.o.work, fmt.Sprintf("powercut-boot-%d.img", os.Getpid()))
+	defer os.Remove(file)
+	for k := range n {
+		c := cuts[k*len(cuts)/n]
+		if err := d.Advance(c.From); err != nil {
+			return err
+		}
+		i, err := c.Apply(d)
+		if err != nil {
+			return err
+		}
+		v, err := room.Look(ctx, i, c.At)
+		if err != nil {
+			return err
+		}
+		if err := i.WriteFile(file, 0, d.Size); err != nil {
+			return err
+		}
+		if err := s.boot(ctx, c, v, file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// boot starts one disk; that it does not come up is a fault, not an error.
+func (s *sweep) boot(ctx context.Context, c replay.Cut, v judge.Verdict, file string) error {
+	end, err := record.Turn()
+	if err != nil {
+		return err
+	}
+	defer end()
+	start := time.Now()
+	err = s.come(ctx, v, file)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.booted++
+	if err != nil {
+		s.bricked++
+		say(fmt.Sprintf("%s: FAULT at %s, in %q (seed %d): it does not start: %v", s.r.Name, c, s.phase(c.At), s.o.seed, err))
+		return nil
+	}
+	say(fmt.Sprintf("%s: %s, in %q: Ready after %.0f s", s.r.Name, c, s.phase(c.At), time.Since(start).Seconds()))
+	return nil
+}
+
+// come brings a disk to a Ready node, if need be by the stick that installs.
+func (s *sweep) come(ctx context.Context, v judge.Verdict, file string) error {
+	disk := qemu.Drive{File: file, Bus: qemu.Disk, Boot: true}
+	network := qemu.Network{User: true, Isolated: true}
+	if !v.Complete {
+		err := watch(ctx, qemu.Spec{Image: s.r.Path(s.r.Stick), Drives: []qemu.Drive{disk}, Network: network}, func(ctx context.Context, vm *qemu.VM) error {
+			text, _, err := vm.Console.WaitText(ctx, 0, regexp.MustCompile(`install: (installed;|this machine is installed already|disk holds data)`))
+			if err != nil {
+				return err
+			}
+			if !strings.Contains(text, "install: installed;") {
+				return errors.New(text)
+			}
+			return vm.WaitOff(ctx)
+		})
+		if err != nil {
+			return fmt.Errorf("install again: %w", err)
+		}
+	}
+	return watch(ctx, qemu.Spec{Arch: "amd64", Drives: []qemu.Drive{disk}, Network: network}, func(ctx context.Context, vm *qemu.VM) error {
+		return ready(ctx, vm.Console)
+	})
+}
+
+// ready waits until the node is Ready, in whatever start of the machine.
+func ready(ctx context.Context, c *qemu.Console) error {
+	for start := 1; ; start++ {
+		_, err := c.WaitStage(ctx, start, "ready")
+		var stopped *qemu.StoppedError
+		if err == nil || !errors.As(err, &stopped) || c.Boots() <= start || start == mostStarts {
+			return err
+		}
+	}
+}
+
+// watch starts a machine and has a look at it.
+func watch(ctx context.Context, s qemu.Spec, look func(context.Context, *qemu.VM) error) error {
+	ctx, cancel := context.WithTimeout(ctx, bootLimit)
+	defer cancel()
+	vm, err := qemu.Launch(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer vm.Kill()
+	if err := look(ctx, vm); err != nil {
+		lines := slices.DeleteFunc(vm.Console.Tail(12), func(l string) bool { return strings.TrimSpace(l) == "" })
+		return fmt.Errorf("%w; last lines of the console:\n  %s", err, strings.Join(lines, "\n  "))
+	}
+	return nil
 }

@@ -22,6 +22,7 @@ import (
 // options are what a check was asked for.
 type options struct {
 	dir, work     string
+	image         string
 	cuts, boot    int
 	seed          uint64
 	only          int
@@ -35,6 +36,7 @@ func check(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("powercut", flag.ContinueOnError)
 	fs.StringVar(&o.dir, "dir", "dist/powercut", "`folder` of the recordings")
 	fs.StringVar(&o.work, "work", workFolder(), "`folder` for disks, better in memory")
+	fs.StringVar(&o.image, "image", "dist/kedge-amd64.iso", "`image` whose cluster is recorded")
 	fs.IntVar(&o.cuts, "n", 300, "`number` of cuts over all recordings")
 	fs.IntVar(&o.boot, "boot", 0, "`number` of disks that are started to a Ready node, or until installed again")
 	fs.Uint64Var(&o.seed, "seed", 1, "`seed` of the cuts")
@@ -49,10 +51,19 @@ func check(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	machines := 0
+	for _, r := range recordings {
+		if r.VM {
+			machines++
+		}
+	}
 	var all tally
 	for _, r := range recordings {
-		n := o.cuts / len(recordings)
-		t, err := o.checkOne(ctx, r, n)
+		boots := 0
+		if r.VM {
+			boots = (o.boot + machines - 1) / machines
+		}
+		t, err := o.checkOne(ctx, r, o.cuts/len(recordings), boots)
 		if err != nil {
 			return err
 		}
@@ -71,22 +82,35 @@ func workFolder() string {
 	return os.TempDir()
 }
 
-// open returns the recordings there are; the one that needs no machine is made
-// when it is missing.
+// open returns the recordings there are; those that need no machine are made
+// when they are missing.
 func (o options) open(ctx context.Context) (all []*record.Recording, err error) {
-	if _, err := os.Stat(filepath.Join(o.dir, record.Native)); errors.Is(err, fs.ErrNotExist) {
-		say("record " + record.Native)
-		if err := record.MakeNative(ctx, filepath.Join(o.dir, record.Native), func(string) {}); err != nil {
-			return nil, fmt.Errorf("record %s: %w", record.Native, err)
+	for name, make := range map[string]func(dir string) error{
+		record.Native:  func(dir string) error { return record.MakeNative(ctx, dir, func(string) {}) },
+		record.Cluster: func(dir string) error { return record.MakeCluster(ctx, dir, o.image, func(string) {}) },
+	} {
+		dir := filepath.Join(o.dir, name)
+		if _, err := os.Stat(dir); err == nil || o.recording != "" && o.recording != name {
+			continue
+		}
+		if _, err := os.Stat(o.image); err != nil && name == record.Cluster {
+			say("there is no recording of " + name + ": " + err.Error() + "; \"make image\" builds it")
+			continue
+		}
+		say("record " + name)
+		if err := make(dir); err != nil {
+			return nil, fmt.Errorf("record %s: %w", name, err)
 		}
 	}
-	for _, name := range []string{record.Native, record.Install, record.Life} {
+	for _, name := range []string{record.Native, record.Cluster, record.Install, record.Life} {
 		if o.recording != "" && o.recording != name {
 			continue
 		}
 		r, err := record.Open(filepath.Join(o.dir, name))
 		if errors.Is(err, fs.ErrNotExist) && o.recording == "" {
-			say("there is no recording of " + name + "; \"powercut record\" makes it with virtual machines")
+			if name == record.Install || name == record.Life {
+				say("there is no recording of " + name + "; \"powercut record\" makes it with virtual machines")
+			}
 			continue
 		}
 		if err != nil {
@@ -144,8 +168,8 @@ const (
 	controlLeast = 60
 )
 
-// checkOne checks n cuts of one recording.
-func (o options) checkOne(ctx context.Context, r *record.Recording, n int) (t tally, err error) {
+// checkOne checks n cuts of one recording, and starts some of the disks.
+func (o options) checkOne(ctx context.Context, r *record.Recording, n, boots int) (t tally, err error) {
 	l, err := r.Log()
 	if err != nil {
 		return t, err
@@ -166,9 +190,12 @@ func (o options) checkOne(ctx context.Context, r *record.Recording, n int) (t ta
 	if err := honest.run(ctx, cuts); err != nil {
 		return t, err
 	}
-	t = tally{cuts: len(cuts), checked: honest.checked, distinct: len(honest.distinct), bricked: honest.bricked, lost: honest.lost}
+	if err := honest.boots(ctx, cuts, boots); err != nil {
+		return t, err
+	}
+	t = tally{cuts: len(cuts), checked: honest.checked, distinct: len(honest.distinct), booted: honest.booted, bricked: honest.bricked, lost: honest.lost}
 	slots, esps, states := j.Distinct()
-	say(fmt.Sprintf("%s: %d distinct disks, with %d slots, %d ESPs, %d states", r.Name, t.distinct, slots, esps, states))
+	say(fmt.Sprintf("%s: %d distinct disks, with %d slots, %d ESPs, %d states", r.Name, len(honest.distinct), slots, esps, states))
 	if o.only < 0 {
 		cutter.Blind = true
 		control := &sweep{o: o, r: r, l: l, j: j, phases: phases, distinct: map[uint64]bool{}, quiet: true}
@@ -181,8 +208,7 @@ func (o options) checkOne(ctx context.Context, r *record.Recording, n int) (t ta
 			t.blind = append(t.blind, r.Name)
 		}
 	}
-	t.booted, err = o.boots(ctx, r, l, cuts)
-	return t, err
+	return t, nil
 }
 
 // A sweep looks at many cuts of one recording.
@@ -195,10 +221,11 @@ type sweep struct {
 	quiet  bool
 	show   int
 
-	mu                     sync.Mutex
-	checked, bricked, lost int
-	distinct               map[uint64]bool
-	told                   time.Time
+	mu              sync.Mutex
+	checked, booted int
+	bricked, lost   int
+	distinct        map[uint64]bool
+	told            time.Time
 }
 
 // run shares the cuts between workers, each with a disk of its own.

@@ -24,6 +24,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"gopkg.in/yaml.v3"
 
+	"github.com/kedgeos/kedge/pkg/api/chunk"
 	"github.com/kedgeos/kedge/pkg/api/layout"
 	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/format/table"
@@ -46,6 +47,7 @@ var commands = map[string]func(*script, bool, []string){
 	"off":         on(waitOff),
 	"again":       on(again),
 	"image":       plain(buildImage),
+	"kubernetes":  plain(buildKubernetes),
 	"readkey":     plain(readKey),
 	"type":        on(typeText),
 	"keys":        on(pressKeys),
@@ -593,7 +595,7 @@ func embedConfig(ts *script, args []string) error {
 }
 
 // buildImage builds the image as another release, with the files of a folder
-// over its own.
+// over its own. Its chunk index comes to lie beside it.
 func buildImage(ts *script, args []string) error {
 	if len(args) < 2 {
 		return errors.New("usage: image FILE VERSION [OVERLAY]")
@@ -631,7 +633,61 @@ func buildImage(ts *script, args []string) error {
 	if err != nil {
 		return fmt.Errorf("kedge build: %w\n%s", err, out)
 	}
-	return os.Rename(filepath.Join(dir, "kedge-"+args[1]+"-"+arch+".iso"), ts.MkAbs(args[0]))
+	built := filepath.Join(dir, "kedge-"+args[1]+"-"+arch+".iso")
+	if err := os.Rename(built+chunk.Suffix, ts.MkAbs(args[0])+chunk.Suffix); err != nil {
+		return err
+	}
+	return os.Rename(built, ts.MkAbs(args[0]))
+}
+
+// buildKubernetes builds Kubernetes alone in another version: the same source
+// that says so of itself, or a program that only fails.
+func buildKubernetes(ts *script, args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: kubernetes FILE VERSION [broken]")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "kedge-kubernetes-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	edge, err := os.ReadFile(filepath.Join(root, "images/edge.yaml"))
+	if err != nil {
+		return err
+	}
+	const version, module = "version.gitVersion=v1.36.3", "module: cmd/kube\n"
+	if !strings.Contains(string(edge), version) || !strings.Contains(string(edge), module) {
+		return errors.New("images/edge.yaml is not what this command changes")
+	}
+	text := strings.ReplaceAll(string(edge), version, "version.gitVersion="+args[1])
+	if len(args) > 2 {
+		broken := filepath.Join(dir, "broken")
+		text = strings.ReplaceAll(text, module, "module: "+broken+"\n")
+		for name, content := range map[string]string{"go.mod": "module example.org/broken\n\ngo 1.26.0\n", "main.go": "package main\n\nimport \"os\"\n\nfunc main() { os.Exit(1) }\n"} {
+			if err := errors.Join(os.MkdirAll(broken, 0o755), os.WriteFile(filepath.Join(broken, name), []byte(content), 0o644)); err != nil {
+				return err
+			}
+		}
+	}
+	recipe := filepath.Join(dir, "next.yaml")
+	if err := os.WriteFile(recipe, []byte("root: "+root+"\n"+text), 0o644); err != nil {
+		return err
+	}
+	if err := qemu.CopyFile(filepath.Join(root, "images/edge.amd64.lock"), filepath.Join(dir, "next.amd64.lock")); err != nil {
+		return err
+	}
+	ctx, cancel := within()
+	defer cancel()
+	out, err := exec.CommandContext(ctx, filepath.Join(*bin, "kedge"), "build", recipe, "--arch", "amd64", "--only", "kubernetes",
+		"--compression", "fast", "--fresh-lock-if-gone", "--output", dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("kedge build: %w\n%s", err, out)
+	}
+	return os.Rename(filepath.Join(dir, "kedge-kubernetes-"+args[1]+"-amd64.img"), ts.MkAbs(args[0]))
 }
 
 // readKey puts the key in a public key file into a variable.

@@ -31,5 +31,6 @@
 //	serve VARIABLE DIR               serve a folder by HTTP; the guest's URL into a variable
 //	registry VARIABLE                serve an empty registry; its host:port, for this host in VARIABLE_HERE
 //	stall VARIABLE DIR BYTES TIMES   serve a folder; the first answers stop after so many bytes, without an end
+//	kubernetes FILE VERSION [broken] build Kubernetes alone, or what fails in its place
 //	expand FILE                      replace ${VARIABLE} in a file
 package vm

@@ -39,8 +39,13 @@ const Native = "native"
 // ErrNative means that this host cannot make the recording.
 var ErrNative = errors.New("needs root, loop devices, FUSE and qemu-storage-daemon (Debian package qemu-system-common or qemu-utils)")
 
-// MakeNative makes the recording in a folder.
-func MakeNative(ctx context.Context, dir string, say func(string)) (err error) {
+// MakeNative makes the recording Native in a folder.
+func MakeNative(ctx context.Context, dir string, say func(string)) error {
+	return makeNative(ctx, Native, dir, say, (*native).upgrades)
+}
+
+// makeNative records an installation and what follows with its state mounted.
+func makeNative(ctx context.Context, name, dir string, say func(string), then func(n *native, state string) error) (err error) {
 	if err := ready(); err != nil {
 		return fmt.Errorf("%w: %w", ErrNative, err)
 	}
@@ -54,7 +59,7 @@ func MakeNative(ctx context.Context, dir string, say func(string)) (err error) {
 	}
 	size := install.Need("amd64", n.images[0].Size)
 	part := dir + ".part"
-	if n.r, err = newRecorder(part, Recording{Name: Native, Size: size}, say); err != nil {
+	if n.r, err = newRecorder(part, Recording{Name: name, Size: size}, say); err != nil {
 		return err
 	}
 	if err := createSparse(n.r.path(diskFile), size); err != nil {
@@ -64,7 +69,7 @@ func MakeNative(ctx context.Context, dir string, say func(string)) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(n.play(), stop(), os.Remove(n.r.path(diskFile))); err != nil {
+	if err := errors.Join(n.play(then), stop(), os.Remove(n.r.path(diskFile))); err != nil {
 		return err
 	}
 	return os.Rename(part, dir)
@@ -454,9 +459,8 @@ func (n *native) countDown() error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// play goes through an installation, an upgrade that is kept and one that is
-// not.
-func (n *native) play() error {
+// play goes through an installation, and then on with the state mounted.
+func (n *native) play(then func(n *native, state string) error) error {
 	n.esp = filepath.Join(n.work, "esp")
 	if err := n.r.before(Mark{What: Phase, Name: "install"}, Mark{What: Good, Any: []string{"a"}}, Mark{What: Upgrade, Any: []string{""}}); err != nil {
 		return err
@@ -486,9 +490,10 @@ func (n *native) play() error {
 	if err := mount.Mount(mount.Spec{Type: "ext4", Source: n.partition(layout.StateName), Target: state, Options: "nosuid,nodev,noexec"}); err != nil {
 		return err
 	}
-	return errors.Join(n.upgrades(state), mount.Unmount(state))
+	return errors.Join(then(n, state), mount.Unmount(state))
 }
 
+// upgrades goes through an upgrade that is kept and one that is not.
 func (n *native) upgrades(state string) error {
 	path := filepath.Join(state, "lib/kedge/upgrade.json")
 	var now update.State

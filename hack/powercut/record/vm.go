@@ -330,13 +330,9 @@ func (m *life) acknowledged(ctx context.Context) error {
 
 // load does that while many others are made.
 func (m *life) load(ctx context.Context) error {
-	var many strings.Builder
-	for i := range 200 {
-		fmt.Fprintf(&many, "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: load-%d}\ndata: {text: %q}\n", i, strings.Repeat("x", 2000))
-	}
 	done := make(chan error, 1)
 	go func() {
-		_, err := m.guest(ctx, "sudo kubectl apply -f - >/dev/null", many.String())
+		_, err := m.guest(ctx, "sudo kubectl apply -f - >/dev/null", manyRows(200))
 		done <- err
 	}()
 	if err := m.acknowledged(ctx); err != nil {

@@ -183,6 +183,11 @@ func (i *Image) File(name string) (*io.SectionReader, error) {
 	return io.NewSectionReader(i.bytes, at.Offset, at.Size), nil
 }
 
+// Extent returns where in the image a file lies. The error wraps fs.ErrNotExist.
+func (i *Image) Extent(name string) (isoimage.Extent, error) {
+	return isoimage.Find(i.bytes, i.Size, "/"+name)
+}
+
 // Reader returns the bytes of the whole image.
 func (i *Image) Reader() *io.SectionReader { return io.NewSectionReader(i.bytes, 0, i.Size) }
 

@@ -6,6 +6,7 @@
 package release
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -44,7 +45,7 @@ func MarkerPath(id string) string { return "boot/kedge-" + id }
 // ErrManifest means that a manifest cannot be trusted to describe an image.
 var ErrManifest = errors.New("bad release manifest")
 
-// Schema is the number of the manifest's form.
+// Schema is the number of the form of a whole system's manifest.
 const Schema = 1
 
 // A File is one file of the image that the manifest vouches for. Path has no
@@ -58,6 +59,7 @@ type File struct {
 // Manifest is the content of release.json.
 type Manifest struct {
 	Schema     int    `json:"schema"`
+	Kind       Kind   `json:"kind,omitempty"`
 	Name       string `json:"name"`
 	Version    string `json:"version"`
 	Arch       string `json:"arch"`
@@ -102,11 +104,14 @@ func (m Manifest) all() []File { return append(slices.Clone(m.Files), m.Loaders.
 
 // Encode returns the manifest as it is written.
 func (m Manifest) Encode() []byte {
-	b, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false) // people read >=0.1.0 there
+	if err := e.Encode(m); err != nil {
 		panic(err) // strings and numbers always have a JSON form
 	}
-	return append(b, '\n')
+	return b.Bytes()
 }
 
 // Decode reads a manifest and checks that its ID fits its content. Fields that
@@ -122,8 +127,8 @@ func Decode(b []byte) (Manifest, error) {
 }
 
 func (m Manifest) check() error {
-	if m.Schema != Schema {
-		return fmt.Errorf("%w: schema %d, this program knows %d", ErrManifest, m.Schema, Schema)
+	if err := m.checkKind(); err != nil {
+		return err
 	}
 	for _, f := range m.all() {
 		sum, err := hex.DecodeString(f.SHA256)

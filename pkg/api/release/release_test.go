@@ -117,6 +117,42 @@ func TestDecodeLater(t *testing.T) {
 	}
 }
 
+// kubernetes is a release of Kubernetes alone, with a change.
+func kubernetes(change func(*Manifest)) []byte {
+	m := Manifest{
+		Schema: SchemaOf(Kubernetes), Kind: Kubernetes, Name: "kedge-kubernetes", Version: "1.36.3", Arch: "amd64", Kubernetes: "v1.36.3",
+		Files: []File{{KubePath, 1, strings.Repeat("a", 64)}},
+	}
+	change(&m)
+	m.ID = m.ComputeID()
+	return m.Encode()
+}
+
+// TestKind: nothing of one kind passes for another.
+func TestKind(t *testing.T) {
+	alone, err := Decode(kubernetes(func(*Manifest) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		m    Manifest
+		as   Kind
+		want error
+	}{
+		{sample(), System, nil},
+		{sample(), Kubernetes, ErrKind},
+		{alone, Kubernetes, nil},
+		{alone, System, ErrKind},
+	} {
+		if err := c.m.Of(c.as); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			t.Errorf("%s as %q: %v, want %v", c.m.Name, c.as, err, c.want)
+		}
+	}
+	if alone.Schema == Schema {
+		t.Error("a program that knows of no kinds would take it for a system")
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	with := func(change func(*Manifest)) []byte {
 		m := verified()
@@ -125,16 +161,21 @@ func TestDecodeRefuses(t *testing.T) {
 		return m.Encode()
 	}
 	for name, b := range map[string][]byte{
-		"nothing": nil,
-		"schema":  with(func(m *Manifest) { m.Schema = 2 }),
-		"digest":  with(func(m *Manifest) { m.Files[0].SHA256 = "short" }),
-		"size":    with(func(m *Manifest) { m.Files[0].Size = -1 }),
-		"path":    with(func(m *Manifest) { m.Files[0].Path = "../etc/shadow" }),
-		"no root": with(func(m *Manifest) { m.Verity.RootHash = "" }),
-		"root":    with(func(m *Manifest) { m.Verity.RootHash = "- 1 panic_on_corruption" }),
-		"salt":    with(func(m *Manifest) { m.Verity.Salt = "-" }),
-		"blocks":  with(func(m *Manifest) { m.Verity.DataBlockSize = 0 }),
-		"tree":    with(func(m *Manifest) { m.Verity.Path = "kedge/other" }),
+		"nothing":                                nil,
+		"schema":                                 with(func(m *Manifest) { m.Schema = 2 }),
+		"digest":                                 with(func(m *Manifest) { m.Files[0].SHA256 = "short" }),
+		"size":                                   with(func(m *Manifest) { m.Files[0].Size = -1 }),
+		"path":                                   with(func(m *Manifest) { m.Files[0].Path = "../etc/shadow" }),
+		"kind":                                   with(func(m *Manifest) { m.Kind = "firmware" }),
+		"a system that says it is Kubernetes":    with(func(m *Manifest) { m.Kind = Kubernetes }),
+		"Kubernetes without its files":           with(func(m *Manifest) { m.Kind, m.Schema = Kubernetes, SchemaOf(Kubernetes) }),
+		"Kubernetes in the form of a system":     kubernetes(func(m *Manifest) { m.Schema = Schema }),
+		"Kubernetes that does not say which one": kubernetes(func(m *Manifest) { m.Kubernetes = "" }),
+		"no root":                                with(func(m *Manifest) { m.Verity.RootHash = "" }),
+		"root":                                   with(func(m *Manifest) { m.Verity.RootHash = "- 1 panic_on_corruption" }),
+		"salt":                                   with(func(m *Manifest) { m.Verity.Salt = "-" }),
+		"blocks":                                 with(func(m *Manifest) { m.Verity.DataBlockSize = 0 }),
+		"tree":                                   with(func(m *Manifest) { m.Verity.Path = "kedge/other" }),
 	} {
 		if _, err := Decode(b); !errors.Is(err, ErrManifest) {
 			t.Errorf("%s: error = %v, want ErrManifest", name, err)

@@ -42,7 +42,7 @@ type Recipe struct {
 	Prune    []string            `yaml:"prune"`    // patterns of what packages bring and the root does without
 	Keep     []string            `yaml:"keep"`     // patterns that Prune does not touch
 	Images   []Image             `yaml:"images"`   // container images to preload
-	Outputs  []string            `yaml:"outputs"`  // iso, netboot, sbom; none means all
+	Outputs  []string            `yaml:"outputs"`  // iso, netboot, sbom, kubernetes; none means the first three
 
 	file string // where the recipe was read from
 }
@@ -143,7 +143,11 @@ var (
 	packageForm = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]*( \[[a-z0-9 ]+\])?$`)
 )
 
-var outputKinds = []string{"iso", "netboot", "sbom"}
+// outputKubernetes is Kubernetes alone, which is put beside a system. It is made
+// when it is asked for: it takes as long as a good part of an image.
+const outputKubernetes = "kubernetes"
+
+var outputKinds = []string{"iso", "netboot", "sbom", outputKubernetes}
 
 func (r *Recipe) check() error {
 	switch {
@@ -219,7 +223,7 @@ func (r *Recipe) modes() (map[string]fs.FileMode, error) {
 
 // wants tells whether an output kind is to be made.
 func (r *Recipe) wants(kind string) bool {
-	return len(r.Outputs) == 0 || slices.Contains(r.Outputs, kind)
+	return len(r.Outputs) == 0 && kind != outputKubernetes || slices.Contains(r.Outputs, kind)
 }
 
 // path returns where a file of the recipe is on the build machine.

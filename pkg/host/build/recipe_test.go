@@ -90,7 +90,7 @@ func TestRecipeRefuses(t *testing.T) {
 		{"name: small", "name: Big!", `name: "Big!" is not a name`},
 		{"suite: trixie, ", "", "debian: suite and components are needed"},
 		{"[sample, part]", "['sam ple']", `packages: base: "sam ple" is not a package name`},
-		{"netboot", "floppy", `outputs: "floppy" is none of iso, netboot, sbom`},
+		{"netboot", "floppy", `outputs: "floppy" is none of iso, netboot, sbom, kubernetes`},
 		{"program: hello", "program: other", `there is no program "other"`},
 		{`"0600"`, `"rw"`, `modes: /etc/secret: "rw" is not an octal mode`},
 		{"name: hello,", "name: ,", "programs: number 1"},

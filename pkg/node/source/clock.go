@@ -1,10 +1,10 @@
 package source
 
 import (
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"time"
+
+	"github.com/kedgeos/kedge/pkg/sys/fetch"
 )
 
 // ClockBehind says that an error comes of this machine's clock: a certificate
@@ -12,10 +12,10 @@ import (
 // TLS are all that a wrong clock breaks: signatures, digests and versions do not
 // ask for the time.
 func ClockBehind(err error, now time.Time) string {
-	var invalid x509.CertificateInvalidError
-	if !errors.As(err, &invalid) || invalid.Reason != x509.Expired || invalid.Cert == nil || !now.Before(invalid.Cert.NotBefore) {
+	made, ok := fetch.NotYetValid(err, now)
+	if !ok {
 		return ""
 	}
 	return fmt.Sprintf(`the clock of this machine says %s, but the server's certificate was made %s: set it with "date -u -s 'YYYY-MM-DD hh:mm'", or name kedge.ntp_servers that can be reached`,
-		now.UTC().Format("2006-01-02 15:04"), invalid.Cert.NotBefore.UTC().Format("2006-01-02"))
+		now.UTC().Format("2006-01-02 15:04"), made.UTC().Format("2006-01-02"))
 }

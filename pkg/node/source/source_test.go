@@ -57,7 +57,8 @@ func TestRoom(t *testing.T) {
 		{140 * m, 100 * m, 103 * m, "of which 100.0 MiB are here; 103.0 MiB are free"},
 		{140 * m, 140 * m, 64 * m, ""},
 		{140 * m, 0, 10 * m, "10.0 MiB are free in /var, and 10.0 MiB of them"},
-		{-1, 0, 0, ""},
+		{-1, 0, 64*m + 1, ""},
+		{-1, 0, 64 * m, "64.0 MiB are free in /var, and 64.0 MiB of them"},
 	} {
 		err := Room(c.size, c.have, c.free)
 		if (err == nil) != (c.says == "") || err != nil && (!errors.Is(err, ErrRoom) || !strings.Contains(err.Error(), c.says)) {

@@ -44,6 +44,9 @@ func Banner(s Status) string {
 	if s.Upgrade != "" {
 		field(&b, "Upgrade", s.Upgrade)
 	}
+	if s.KubeTrial != "" {
+		field(&b, "Upgrade", s.KubeTrial)
+	}
 	if s.Install != "" {
 		field(&b, "Install", s.Install)
 	}
@@ -194,6 +197,9 @@ func Text(s Status) string {
 	}
 	if s.Upgrade != "" {
 		line("Upgrade", s.Upgrade)
+	}
+	if s.KubeTrial != "" {
+		line("Upgrade", s.KubeTrial)
 	}
 	if s.Install != "" {
 		line("Install", s.Install)

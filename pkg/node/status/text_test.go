@@ -38,6 +38,7 @@ func crowded() Status {
 	s := ready()
 	s.Mode, s.Messages, s.Install = "install", []string{"first", "second"}, "installing to /dev/nvme0n1"
 	s.Slot, s.Trial, s.Root = "b", true, "verified as it is read (dm-verity)"
+	s.KubeTrial = "Kubernetes v1.37.0 (00000000000000a2) is on trial"
 	s.Links = nil
 	for _, name := range []string{"eth0", "eth1", "eth2", "eth3", "eth4", "eth5"} {
 		s.Links = append(s.Links, Link{Name: name, Carrier: true, Addresses: []string{"192.0.2.77/24"}})

@@ -40,6 +40,9 @@ func Admit(i *release.Image, r Running, s State, p Policy, arch string, slotSize
 	refuse := func(err error, format string, args ...any) error {
 		return fmt.Errorf("refuse %s %s (%s): %w%w", m.Name, m.Version, m.ID, err, fmt.Errorf(format, args...))
 	}
+	if err := m.Of(release.System); err != nil {
+		return err
+	}
 	switch {
 	case r.Slot == "":
 		return ErrNotInstalled
@@ -58,7 +61,7 @@ func Admit(i *release.Image, r Running, s State, p Policy, arch string, slotSize
 	}
 	from, err := release.ParseConstraint(m.UpgradeFrom)
 	switch {
-	case p.From || err == nil && from.Allows(r.Version):
+	case p.From || m.ID == r.ID || err == nil && from.Allows(r.Version):
 		return nil
 	case err != nil:
 		return refuse(ErrFrom, ": %w", err)

@@ -109,6 +109,7 @@ func TestAdmit(t *testing.T) {
 	}{
 		{"a newer one", good, installed, State{}, Policy{}, nil},
 		{"from a medium", good, Running{old, "", false}, State{}, Policy{}, ErrNotInstalled},
+		{"Kubernetes alone", &release.Image{Manifest: release.Manifest{Kind: release.Kubernetes}}, installed, State{}, Policy{}, release.ErrKind},
 		{"during a trial", good, Running{old, "a", true}, State{}, Policy{}, ErrBusy},
 		{"another architecture", image("0.2.0", "arm64", fresh.ID, 100), installed, State{}, Policy{}, ErrArch},
 		{"the same", image("0.1.0", "amd64", old.ID, 100), installed, State{}, Policy{}, ErrSame},
@@ -120,6 +121,7 @@ func TestAdmit(t *testing.T) {
 		{"a version of another form", image("nightly", "amd64", "3", 100), installed, State{}, Policy{}, nil},
 		{"bad", good, installed, failed, Policy{}, ErrBad},
 		{"bad, once more", good, installed, failed, Policy{Bad: true}, nil},
+		{"the same, which may follow only others", func() *release.Image { i := after("<0.1.0"); i.Manifest.ID = old.ID; return i }(), installed, State{}, Policy{Same: true}, nil},
 		{"may follow", after(">=0.1.0"), installed, State{}, Policy{}, nil},
 		{"may not follow", after(">=0.1.5 <0.2.0"), installed, State{}, Policy{}, ErrFrom},
 		{"may not follow, allowed", after(">=0.1.5"), installed, State{}, Policy{From: true}, nil},

@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -241,7 +242,19 @@ func permanent(err error) bool {
 			return true
 		}
 	}
-	return errors.As(err, new(*tls.CertificateVerificationError))
+	_, early := NotYetValid(err, time.Now())
+	return errors.As(err, new(*tls.CertificateVerificationError)) && !early
+}
+
+// NotYetValid tells whether an error is that of a certificate which was made
+// later than now, and when it was made. Then it is the clock that is wrong, and
+// a time server may be about to set it.
+func NotYetValid(err error, now time.Time) (made time.Time, ok bool) {
+	var invalid x509.CertificateInvalidError
+	if !errors.As(err, &invalid) || invalid.Reason != x509.Expired || invalid.Cert == nil {
+		return made, false
+	}
+	return invalid.Cert.NotBefore, now.Before(invalid.Cert.NotBefore)
 }
 
 func (t *transfer) check() error {

@@ -161,6 +161,9 @@ func (w *wire) explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &certificate):
+		if _, early := fetch.NotYetValid(err, time.Now()); early {
+			return certificate
+		}
 		return final{certificate}
 	case errors.As(err, &answer):
 		return answered(answer)
