@@ -11,8 +11,10 @@ package judge
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os/exec"
 	"slices"
@@ -139,6 +141,27 @@ func partitions(i *replay.Image) (map[string]table.Partition, error) {
 	return layout.Find(parts)
 }
 
+// linuxSees tells whether the kernel finds the partitions: without the parameter
+// gpt it reads the first copy of the table only, if both its checksums are right.
+// Source: Linux 6.12, block/partitions/efi.c; UEFI Specification 2.10, table 5-5.
+func linuxSees(i *replay.Image) bool {
+	header := make([]byte, 92)
+	if _, err := i.ReadAt(header, sector); err != nil || string(header[:8]) != "EFI PART" {
+		return false
+	}
+	le := binary.LittleEndian
+	want, first, n, size, sum := le.Uint32(header[16:]), le.Uint64(header[72:]), le.Uint32(header[80:]), le.Uint32(header[84:]), le.Uint32(header[88:])
+	clear(header[16:20])
+	if crc32.ChecksumIEEE(header) != want || n > 1024 || size != 128 || first > 1<<32 {
+		return false
+	}
+	entries := make([]byte, n*size)
+	if _, err := i.ReadAt(entries, int64(first)*sector); err != nil {
+		return false
+	}
+	return crc32.ChecksumIEEE(entries) == sum
+}
+
 func section(i *replay.Image, p table.Partition) *io.SectionReader {
 	return io.NewSectionReader(i, p.Start, p.Size)
 }
@@ -202,6 +225,9 @@ func (c *Room) start(ctx context.Context, i *replay.Image) (f finding, err error
 	if err != nil {
 		problem("%v", err)
 		return f, nil
+	}
+	if !linuxSees(i) {
+		problem("the partition table is damaged, and Linux does not look for its backup")
 	}
 	for name, p := range ref.parts {
 		if parts[name].Start != p.Start || parts[name].Size != p.Size {
