@@ -23,6 +23,7 @@ const (
 	stateConfig = "lib/kedge/config.d" // below the state's root
 	configFile  = stateConfig + "/50-install.yaml"
 	answersFile = stateConfig + "/60-answers.yaml"
+	upgradeFile = "lib/kedge/upgrade.json" // of package update
 )
 
 // Options say what is installed where.
@@ -119,10 +120,8 @@ func Steps(o Options) ([]Step, error) {
 	case !o.Keep:
 		steps = append(steps, erase{o.Disk}, partition{o.Disk, parts}, copyImage{rest, device(target)},
 			format{"ext4", device(layout.StateName), layout.StateName}, state)
-	case len(state.files) > 0: // first, because a state that is damaged refuses it
+	default: // the state first: one that is damaged refuses it, and nothing was done
 		steps = append(steps, state, copyImage{o.Image, device(target)})
-	default:
-		steps = append(steps, copyImage{o.Image, device(target)})
 	}
 	steps = append(steps,
 		format{"vfat", device(layout.ESPName), layout.ESPName},
@@ -175,6 +174,9 @@ func stateFiles(o Options) []file {
 		if len(data) > 0 {
 			files = append(files, file{name, data})
 		}
+	}
+	if o.Keep { // what an upgrade knew of the slots is true no more
+		files = append(files, file{upgradeFile, []byte("{}\n")})
 	}
 	return files
 }
