@@ -40,6 +40,7 @@ const bootCode = 440
 type Verdict struct {
 	Bricked, Lost []string
 	Complete      bool // the disk starts by itself
+	Forced        bool // its state was recovered, but by e2fsck -y
 }
 
 // A Judge judges images of one recording. What was looked at once is not looked
@@ -191,7 +192,7 @@ func (c *Room) Look(ctx context.Context, i *replay.Image, at int) (Verdict, erro
 	if err != nil {
 		return v, err
 	}
-	v.Lost = s.problems
+	v.Lost, v.Forced = s.problems, s.forced
 	if len(s.problems) == 0 {
 		lost, err := c.promises(ctx, i, marks, f, s)
 		if err != nil {

@@ -31,7 +31,7 @@ const VolumeOffset = descriptor
 const (
 	sector     = 2048
 	descriptor = 16 * sector
-	maxFolder  = 16 << 20    // larger folders are refused
+	maxFolder  = 16 << 20 // larger folders are refused
 )
 
 // An Extent is where the bytes of a file lie.
