@@ -1,7 +1,8 @@
 #!/bin/bash
 # Prints the figures of this tree, one a line: name value unit. Nothing here is
 # a test: a noisy machine gives noisy figures. "bench.sh NAME…" runs some of:
-# size build firmware embed kube vm.
+# size build firmware embed kube vm upgrade. "bench.sh delta" builds seven images
+# and takes long, so it runs only when it is named.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/kube-flags.sh
@@ -55,8 +56,18 @@ kube() { # natively, in namespaces of its own; needs root
 		"$work/jail" bench --programs "$work/programs" --idle 3m)
 }
 
+delta() { hack/delta-bench.sh; }
+
 vm() { bin/kedge run $out/kedge-amd64.iso --memory 1024 --network isolated --quiet --wait ready --figures; }
 
-for part in ${*:-size embed build firmware kube vm}; do
+upgrade() { # an installation and an upgrade in a machine; takes ten minutes without KVM
+	go test -count=1 -timeout 60m -run 'TestFigures$' ./hack/vm -args -all -figures "$work/figures" >"$work/log" 2>&1 || {
+		cat "$work/log" >&2
+		exit 1
+	}
+	cat "$work/figures"
+}
+
+for part in ${*:-size embed build firmware kube vm upgrade}; do
 	$part
 done

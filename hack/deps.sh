@@ -6,7 +6,7 @@ set -eu
 build="gzip squashfs-tools xorriso mtools dosfstools e2fsprogs grub-common kmod zstd xz-utils cpio gdisk
   gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross ca-certificates"
 run="qemu-system-x86 qemu-system-arm qemu-utils ovmf qemu-efi-aarch64 ipxe-qemu"
-test="iproute2 nftables kmod openssh-client git util-linux libseccomp-dev pkgconf fdisk minisign cryptsetup-bin grub-emu docker-registry sqlite3 qemu-system-common"
+test="iproute2 nftables kmod openssh-client git util-linux libseccomp-dev pkgconf fdisk minisign cryptsetup-bin grub-emu docker-registry xdelta3 casync sqlite3 qemu-system-common"
 
 missing=""
 for p in $build $run $test; do

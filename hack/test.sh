@@ -35,9 +35,9 @@ events() {
 	case $1 in
 	core)
 		unit
-		json . -timeout 80m -count=1 -run "Stories|Core" ./hack/vm/...
+		json . -timeout 80m -count=1 -run "TestStories|Core" ./hack/vm/...
 		;;
-	vm) json . -timeout 5h -count=1 -run "Stories|Core" ./hack/vm/... -args -all ;;
+	vm) json . -timeout 9h -count=1 -run "Stories|Core" ./hack/vm/... -args -all ;;
 	esac
 	exit "$failed"
 }

@@ -62,6 +62,7 @@ type daemon struct {
 	init *control.Client
 	sys  apply.System
 	net  *network.Manager
+	kube *kubeKeeper // nil on a machine that keeps nothing; set before anything asks
 
 	record boot.Record      // as PID 1 left it when the agent started
 	config config.Effective // set before anything reads it
@@ -78,6 +79,7 @@ type daemon struct {
 	address     string // given to kube; "" before it was started
 	install     string // how an installation goes on; "" when there is none
 	upgradeText string // how the last upgrade stands; "" when there was none
+	held        string // for what Kubernetes is not started; "" for nothing
 	onTrial     bool   // the running slot is not committed
 }
 
@@ -99,6 +101,7 @@ func (d *daemon) run(ctx context.Context) error {
 	d.quiet = again
 	d.stage(boot.StageAgent)
 	d.readRecord()
+	d.kube = d.newKubeKeeper()
 	d.gather(ctx)
 	d.net = network.New(network.Options{Nameservers: d.config.Kedge.DNSNameservers, Changed: d.networkChanged(ctx), Log: d.log})
 	go func() {
@@ -106,6 +109,7 @@ func (d *daemon) run(ctx context.Context) error {
 			d.log.Error(err)
 		}
 	}()
+	damaged := d.record.StateDamage != "" // then all is in memory: a cluster must not begin anew there
 	rescue := d.record.Mode == boot.ModeRescue
 	facts := apply.Facts{Hostname: d.hostname()}
 	wanted := d.config.Config
@@ -128,6 +132,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	d.leaseHostname(ctx)
 	d.updateTime(ctx, d.net.State())
+	kubeMay := rescue || d.installs() || d.mountStorage(ctx, wanted)
 	d.do(ctx, apply.Boot(wanted))
 	d.stage(boot.StageConfigured)
 	go d.remoteKeys(ctx)
@@ -136,13 +141,24 @@ func (d *daemon) run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	if !rescue {
-		d.startKube(ctx)
-		if !again {
-			go d.runCommands(ctx, wanted)
+	if !rescue && !damaged {
+		if kubeMay {
+			d.startKube(ctx)
 		}
+		go func() {
+			if !kubeMay {
+				if !d.awaitStorage(ctx, wanted) {
+					return
+				}
+				d.startKube(ctx)
+			}
+			if !again {
+				d.runCommands(ctx, wanted)
+			}
+		}()
 		go d.watchNode(ctx)
 		go d.upgrades(ctx)
+		go d.kube.keep(ctx)
 	}
 	<-ctx.Done()
 	return nil
@@ -185,12 +201,8 @@ func (d *daemon) readKept() {
 }
 
 func (d *daemon) readRecord() {
-	d.record.Mode = boot.ModeLive
-	text, err := os.ReadFile(boot.RecordPath)
-	if err == nil {
-		err = json.Unmarshal(text, &d.record)
-	}
-	if err != nil {
+	var err error
+	if d.record, err = bootRecord(); err != nil {
 		d.log.Warn("read boot record: ", err)
 	}
 }
@@ -357,7 +369,7 @@ func (d *daemon) networkChanged(ctx context.Context) func(network.State) {
 		if now := s.Node.String(); now != before && s.Addressed() {
 			d.log.Infof("node address changes from %s to %s", before, now)
 			d.giveKube(now)
-			if err := d.init.Restart(ctx, "kube"); err != nil {
+			if err := d.kube.restart(ctx, func() error { return d.init.Restart(ctx, kubeService) }); err != nil {
 				d.log.Error(err)
 			}
 		}
@@ -397,7 +409,7 @@ func (d *daemon) updateTime(ctx context.Context, s network.State) {
 // startKube writes kube's arguments and has PID 1 start it.
 func (d *daemon) startKube(ctx context.Context) {
 	d.giveKube(d.net.State().Node.String())
-	d.start(ctx, "kube")
+	d.kube.start(ctx, func() { d.start(ctx, kubeService) })
 	d.stage(boot.StageKube)
 }
 
@@ -412,6 +424,7 @@ func (d *daemon) giveKube(address string) {
 	d.address = address
 	d.node.Name, d.node.Role, d.node.Address = kube.NodeName(), kube.Role, address
 	d.mu.Unlock()
+	d.kube.setArgs(kube.Args)
 	text, err := json.Marshal(kube.Args)
 	if err == nil {
 		err = atomicfile.WriteFile(apply.KubeArgFile, append(text, '\n'), 0o600) // the token is in it
@@ -442,7 +455,12 @@ func (d *daemon) watchNode(ctx context.Context) {
 		d.mu.Lock()
 		name := d.node.Name
 		d.mu.Unlock()
+		since, held := d.kube.watch()
+		w.Since = since
 		n := w.Node(ctx, name)
+		if held != "" {
+			n.Ready, n.Reason = false, held
+		}
 		d.mu.Lock()
 		n.Name, n.Role, n.Address = d.node.Name, d.node.Role, d.node.Address
 		if n.Kubernetes == "" {
@@ -478,11 +496,16 @@ func (d *daemon) Status(ctx context.Context) status.Status {
 	for _, svc := range services {
 		s.Services = append(s.Services, status.Service{Name: svc.Name, State: string(svc.State), Pid: svc.Pid, Restarts: svc.Restarts})
 	}
+	s.KubeTrial = d.kube.status()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.Node, s.Login, s.Skipped = d.node, d.login, slices.Clone(d.problems)
 	s.Slot, s.Trial, s.Install = d.record.Slot, d.onTrial, d.install
+	addRoot(&s)
 	s.Upgrade = d.upgradeText
+	if s.State = damagedText(d.record); s.State == "" {
+		s.State = d.held
+	}
 	for _, f := range d.found {
 		s.Sources = append(s.Sources, f.Source)
 	}

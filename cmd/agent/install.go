@@ -35,6 +35,8 @@ const (
 type installOptions struct {
 	device, image, config string
 	wipe, yes, restart    bool
+	keep                  bool
+	takeover, powerOff    bool
 }
 
 func installCommand() *cli.Command {
@@ -46,6 +48,9 @@ func installCommand() *cli.Command {
 			fs.StringVar(&o.image, "image", "", "install this image, a `file` or URL (default: the running medium)")
 			fs.StringVar(&o.config, "config", "", "configuration `file` of the installed system")
 			fs.BoolVar(&o.wipe, "wipe", false, "install to a disk that holds data; all of it is lost")
+			fs.BoolVar(&o.keep, "no-format", false, "install to a disk with an installed Kedge and keep its state")
+			fs.BoolVar(&o.takeover, "takeover", false, "replace the system that runs, which is not Kedge, by --image, from memory")
+			fs.BoolVar(&o.powerOff, "poweroff", false, "with --takeover: power off when done, instead of a restart")
 			fs.BoolVar(&o.yes, "yes", false, "ask nothing")
 			fs.BoolVar(&o.restart, "reboot", false, "restart the machine when done")
 		},
@@ -55,6 +60,9 @@ func installCommand() *cli.Command {
 			}
 			if err := rootOnly("install"); err != nil {
 				return err
+			}
+			if o.takeover {
+				return takeOver(ctx, env, o)
 			}
 			i, err := newInstaller(ctx, o)
 			if err != nil {
@@ -89,7 +97,7 @@ func installHint(err error) error {
 	switch {
 	case errors.Is(err, install.ErrData):
 		return cli.Hint(err, "--wipe destroys what is there")
-	case errors.Is(err, install.ErrDoubt), errors.Is(err, install.ErrNoDisk):
+	case errors.Is(err, install.ErrDoubt), errors.Is(err, install.ErrNoDisk), errors.Is(err, install.ErrForeign):
 		return cli.Hint(err, "--device names the disk; \"lsblk\" lists them")
 	case errors.Is(err, errBusy):
 		return cli.Hint(err, "wait for it, or look at the other console")
@@ -135,7 +143,7 @@ func newInstaller(ctx context.Context, o installOptions) (i *installer, err erro
 	if o.device != "" {
 		wanted.Device = o.device
 	}
-	wanted.Wipe = wanted.Wipe || o.wipe
+	wanted.Wipe, wanted.NoFormat = wanted.Wipe || o.wipe, wanted.NoFormat || o.keep
 	if i.file, err = readConfig(ctx, o.config, wanted.ConfigURL); err != nil {
 		return nil, err
 	}
@@ -148,6 +156,9 @@ func newInstaller(ctx context.Context, o installOptions) (i *installer, err erro
 	}
 	if i.image, err = release.Open(i.source, size); err != nil {
 		return nil, fmt.Errorf("open image %s: %w", i.source.Name(), err)
+	}
+	if err = i.image.Manifest.Of(release.System); err != nil {
+		return nil, err
 	}
 	i.disks, err = install.Disks(record.Medium)
 	return i, err
@@ -199,22 +210,29 @@ func openImage(ctx context.Context, named, medium, url string) (*os.File, error)
 	if named == "" {
 		return nil, errors.New("install: there is no image to install: this system was not started from a medium, and the configuration has no install.iso_url")
 	}
-	return openNamed(ctx, named, fetchedImage, nil)
+	return openNamed(ctx, named, fetchedImage, fetch.Options{})
 }
 
 // openNamed opens a file, or what a URL leads to, which is fetched to the path
 // fetched.
-func openNamed(ctx context.Context, name, fetched string, progress func(done, size int64)) (*os.File, error) {
+func openNamed(ctx context.Context, name, fetched string, o fetch.Options) (*os.File, error) {
 	if !strings.Contains(name, "://") {
 		return os.Open(name)
 	}
-	if err := fetch.File(ctx, name, fetched, fetch.Options{Progress: progress}); err != nil {
+	if err := fetch.File(ctx, name, fetched, o); err != nil {
 		return nil, err
 	}
 	return os.Open(fetched)
 }
 
-func (i *installer) need() int64 { return install.Need(i.image.Manifest.Arch, i.image.Size) }
+// need is the smallest disk that does, in bytes; partitions that are kept are
+// looked at one by one.
+func (i *installer) need() int64 {
+	if i.config.Kedge.Install.NoFormat {
+		return 0
+	}
+	return install.Need(i.image.Manifest.Arch, i.image.Size)
+}
 
 // ask asks a person; what was answered counts for this installation.
 func (i *installer) ask(ctx context.Context, t install.Terminal) error {
@@ -245,6 +263,7 @@ func (i *installer) run(ctx context.Context, report install.Report) error {
 	if err != nil {
 		return err
 	}
+	keep := i.config.Kedge.Install.NoFormat
 	i.answers.Kedge.Install = config.Install{} // that was for now
 	if p := i.answers.Kedge.Password; p != "" && !strings.HasPrefix(p, "$") {
 		if i.answers.Kedge.Password, err = apply.Hash(p); err != nil {
@@ -255,7 +274,7 @@ func (i *installer) run(ctx context.Context, report install.Report) error {
 	if err != nil {
 		return err
 	}
-	steps, err := install.Steps(install.Options{Disk: disk, Image: i.image, Config: i.file, Answers: answers})
+	steps, err := install.Steps(install.Options{Disk: disk, Image: i.image, Config: i.file, Answers: answers, Keep: keep})
 	if err != nil {
 		return err
 	}

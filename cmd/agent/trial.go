@@ -35,6 +35,7 @@ func (d *daemon) upgrades(ctx context.Context) {
 			if err := os.WriteFile(boot.TrialOver, nil, 0o644); err != nil {
 				d.log.Error(err)
 			}
+			d.kube.settle()
 			return
 		}
 		d.log.Error("upgrade: ", err)
@@ -72,12 +73,6 @@ func (d *daemon) bootedUpgrade() (bool, error) {
 		}
 		d.tellUpgrade(now.Text())
 	}
-	if u.running.Trial && u.state.Phase != update.Trial {
-		// The state is lost, the record is not: the trial still has to end.
-		if err := u.save(update.State{Phase: update.Trial, Slot: u.running.Slot, To: u.running.Release}); err != nil {
-			return false, err
-		}
-	}
 	d.setUpgrade(u.state.Text())
 	d.setTrial(u.running.Trial)
 	return u.state.Phase == update.Trial, nil
@@ -87,7 +82,7 @@ func (d *daemon) bootedUpgrade() (bool, error) {
 // release up when that takes too long. Whoever is quicker, by "kedge upgrade
 // confirm" or "rollback", has decided.
 func (d *daemon) trial(ctx context.Context) error {
-	begun, steady, limit := time.Now(), time.Time{}, d.trialLimit()
+	begun, steady, limit := time.Now(), time.Time{}, trialLimit(d.config.Kedge.Upgrade)
 	for {
 		state, err := update.Load(update.StateFile)
 		if err != nil {
@@ -95,6 +90,9 @@ func (d *daemon) trial(ctx context.Context) error {
 		}
 		if !state.Undecided() {
 			return d.endTrial(ctx, "")
+		}
+		if damage := rootDamage(); damage != "" { // it does not heal
+			return d.endTrial(ctx, damage)
 		}
 		why := d.unhealthy()
 		if why == "" {
@@ -161,8 +159,8 @@ func (d *daemon) tellUpgrade(text string) {
 }
 
 // trialLimit is how long the node has to become healthy.
-func (d *daemon) trialLimit() time.Duration {
-	if limit, err := time.ParseDuration(d.config.Kedge.Upgrade.HealthTimeout); err == nil {
+func trialLimit(c config.Upgrade) time.Duration {
+	if limit, err := time.ParseDuration(c.HealthTimeout); err == nil {
 		return limit
 	}
 	return config.DefaultHealthTimeout

@@ -8,8 +8,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"time"
 
@@ -23,7 +21,9 @@ import (
 	"github.com/kedgeos/kedge/pkg/node/datasource"
 	"github.com/kedgeos/kedge/pkg/node/install"
 	"github.com/kedgeos/kedge/pkg/node/slot"
+	"github.com/kedgeos/kedge/pkg/node/source"
 	"github.com/kedgeos/kedge/pkg/node/update"
+	"github.com/kedgeos/kedge/pkg/sys/fetch"
 	"github.com/kedgeos/kedge/pkg/sys/filelock"
 	"github.com/kedgeos/kedge/pkg/sys/power"
 )
@@ -105,8 +105,13 @@ func (u *upgrader) save(s update.State) error {
 // upgradeOptions is what the verbs of "kedge upgrade" were asked for.
 type upgradeOptions struct {
 	policy    update.Policy
+	limit     string // of a transfer; "" is the configuration's
 	tries     int
 	noRestart bool
+
+	kubernetes bool // Kubernetes alone, not the system
+	noWait     bool // do not wait for the end of its trial
+	keep       bool // go back without the datastore's snapshot
 }
 
 func upgradeCommand() *cli.Command {
@@ -114,6 +119,9 @@ func upgradeCommand() *cli.Command {
 	flags := func(fs *flag.FlagSet) {
 		fs.BoolVar(&o.policy.Downgrade, "allow-downgrade", false, "take an older version too")
 		fs.BoolVar(&o.policy.Bad, "again", false, "take a release that failed on this machine before")
+		fs.BoolVar(&o.policy.From, "allow-jump", false, "take a release that is not meant to follow this one")
+		fs.StringVar(&o.limit, "limit", "", "greatest `speed` of a transfer, such as 500KB per second; 0 for none (default: upgrade.bandwidth)")
+		kubernetesFlag(fs, &o)
 	}
 	verb := func(name, usage, short string, lock func(string) (*filelock.Lock, error), flags func(*flag.FlagSet), run func(context.Context, cli.Env, *upgrader) error) *cli.Command {
 		return &cli.Command{Name: name, Usage: usage, Short: short, Flags: flags, Run: func(ctx context.Context, env cli.Env) error {
@@ -125,18 +133,25 @@ func upgradeCommand() *cli.Command {
 			if err != nil {
 				return initHint(err)
 			}
+			if o.kubernetes {
+				return upgradeHint(upgradeKubernetes(ctx, env, name, record, o))
+			}
 			u, err := openUpgrader(record, lock)
 			if err != nil {
 				return upgradeHint(err)
 			}
 			defer u.close()
+			if err := kubernetesIdle(); err != nil && lock != nil && name != "confirm" {
+				return upgradeHint(err)
+			}
 			layers, _ := datasource.Layers(datasource.Gather(ctx, datasource.System{MountPoint: installMount}, true))
+			o.policy.Same = record.Damage != ""
 			u.policy = config.Merge(layers...).Config.Kedge.Upgrade
 			return upgradeHint(run(ctx, env, u))
 		}}
 	}
 	return &cli.Command{Name: "upgrade", Short: "put another release on this machine", Sub: []*cli.Command{
-		verb("check", "IMAGE", "say whether an image, a file or URL, may be put on this machine", filelock.Try, flags, func(ctx context.Context, env cli.Env, u *upgrader) error {
+		verb("check", "IMAGE", "say whether an image may be put on this machine: "+source.Forms, filelock.Try, flags, func(ctx context.Context, env cli.Env, u *upgrader) error {
 			i, closer, err := u.admit(ctx, env, o)
 			if err != nil {
 				return err
@@ -152,6 +167,7 @@ func upgradeCommand() *cli.Command {
 			flags(fs)
 			fs.IntVar(&o.tries, "tries", slot.MaxTries, "`number` of starts that the trial has")
 			fs.BoolVar(&o.noRestart, "no-reboot", false, "leave the restart to somebody else")
+			noWaitFlag(fs, &o)
 		}, func(ctx context.Context, env cli.Env, u *upgrader) error {
 			if err := u.stage(ctx, env, o); err != nil {
 				return err
@@ -166,17 +182,25 @@ func upgradeCommand() *cli.Command {
 			_, init := sockets()
 			return initHint(init.Power(ctx, power.Reboot))
 		}),
-		verb("status", "", "say how the last upgrade stands", nil, nil, func(_ context.Context, env cli.Env, u *upgrader) error {
+		verb("status", "", "say how the last upgrade stands", nil, func(fs *flag.FlagSet) { kubernetesFlag(fs, &o) }, func(_ context.Context, env cli.Env, u *upgrader) error {
 			return u.status(env.Stdout)
 		}),
-		verb("confirm", "", "commit what is on trial now, without waiting for its health", filelock.Try, nil, func(_ context.Context, env cli.Env, u *upgrader) error {
+		verb("keys", "[FILE|URL]", "take a signed list of keys, and tell whose releases this machine trusts", filelock.Try, nil, func(ctx context.Context, env cli.Env, u *upgrader) error {
+			return u.keys(ctx, env)
+		}),
+		verb("confirm", "", "commit what is on trial now, without waiting for its health", filelock.Try, func(fs *flag.FlagSet) { kubernetesFlag(fs, &o) }, func(_ context.Context, env cli.Env, u *upgrader) error {
 			if err := update.Commit(u.slots, u.state, u.save); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintln(env.Stdout, u.state.Text())
 			return err
 		}),
-		verb("rollback", "", "restart into the release before this one", filelock.Try, nil, func(ctx context.Context, env cli.Env, u *upgrader) error {
+		verb("rollback", "", "restart into the release before this one", filelock.Try, func(fs *flag.FlagSet) {
+			kubernetesFlag(fs, &o)
+			noWaitFlag(fs, &o)
+			fs.BoolVar(&o.keep, "keep-datastore", false, "with --kubernetes: go back without the datastore's snapshot, when that cannot be read")
+			fs.BoolVar(&o.policy.Downgrade, "allow-downgrade", false, "with --kubernetes: go back to an older version, with the datastore from before when it is another minor version")
+		}, func(ctx context.Context, env cli.Env, u *upgrader) error {
 			return u.rollback(ctx)
 		}),
 	}}
@@ -187,86 +211,22 @@ func upgradeHint(err error) error {
 	switch {
 	case errors.Is(err, update.ErrDowngrade):
 		return cli.Hint(err, "--allow-downgrade takes it")
+	case errors.Is(err, update.ErrNoSnapshot):
+		return cli.Hint(err, "only a snapshot from before that upgrade brings an older Kubernetes back; "+update.SnapshotFolder+" has none")
+	case errors.Is(err, release.ErrKind):
+		return cli.Hint(err, "--kubernetes is for Kubernetes alone, and only for that")
 	case errors.Is(err, update.ErrBad):
 		return cli.Hint(err, "--again takes it")
+	case errors.Is(err, update.ErrFrom):
+		return cli.Hint(err, "go through a release that may follow this one; --allow-jump takes it as it is")
+	case errors.Is(err, update.ErrRevoked):
+		return cli.Hint(err, "sign it with a key that \"kedge upgrade keys\" lists")
 	case errors.Is(err, release.ErrUnsigned), errors.Is(err, minisign.ErrUnknownKey):
 		return cli.Hint(err, "sign it with \"kedge sign\" and a key in upgrade.keys, or set upgrade.allow_unsigned")
 	case errors.Is(err, update.ErrNotInstalled):
 		return cli.Hint(err, "\"kedge install\" installs this system")
 	case errors.Is(err, update.ErrBusy):
-		return cli.Hint(err, "\"kedge upgrade status\" says what; a trial ends with \"kedge upgrade confirm\" or \"rollback\"")
-	}
-	return err
-}
-
-// admit opens the image that the command names, verifies it, and asks whether
-// it may be put on this machine. Nothing is written to a slot before that.
-func (u *upgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (*release.Image, io.Closer, error) {
-	if len(env.Args) != 2 {
-		return nil, nil, cli.Usagef("upgrade: which image? a file or URL")
-	}
-	file, err := openNamed(ctx, env.Args[1], upgradeImage, newTransfer(env.Stderr))
-	if err != nil {
-		return nil, nil, err
-	}
-	i, err := func() (*release.Image, error) {
-		size, err := file.Seek(0, io.SeekEnd)
-		if err != nil {
-			return nil, err
-		}
-		i, err := release.Open(file, size)
-		if err != nil {
-			return nil, fmt.Errorf("open image %s: %w", env.Args[1], err)
-		}
-		slotSize, err := u.slots.SlotSize(slot.Other(u.running.Slot))
-		if err != nil {
-			return nil, err
-		}
-		if err := update.Admit(i, u.running, u.state, o.policy, runtime.GOARCH, slotSize); err != nil {
-			return nil, err
-		}
-		if err := u.trust(i, env.Stderr); err != nil {
-			return nil, err
-		}
-		return i, i.Verify(ctx, nil)
-	}()
-	if err != nil {
-		file.Close()
-		return nil, nil, err
-	}
-	return i, file, nil
-}
-
-// keyFiles are the public keys that an image trusts for what comes after it.
-const keyFiles = "/usr/lib/kedge/keys/*.pub"
-
-// trust says whether somebody whom this machine trusts has signed the image.
-func (u *upgrader) trust(i *release.Image, w io.Writer) error {
-	var keys []minisign.PublicKey
-	texts := u.policy.Keys
-	files, _ := filepath.Glob(keyFiles) // the pattern is sound
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		texts = append(texts, string(text))
-	}
-	for _, text := range texts {
-		key, err := minisign.ParsePublicKey(text)
-		if err != nil {
-			return fmt.Errorf("read trusted key: %w", err)
-		}
-		keys = append(keys, key)
-	}
-	comment, err := i.VerifySignature(keys)
-	switch {
-	case err == nil:
-		fmt.Fprintf(w, "kedge: upgrade: signed: %s\n", comment)
-		return nil
-	case u.policy.AllowUnsigned:
-		fmt.Fprintf(w, "kedge: upgrade: WARNING: %v; taken because upgrade.allow_unsigned is set\n", err)
-		return nil
+		return cli.Hint(err, "\"kedge upgrade status\" says what; a trial ends with \"kedge upgrade confirm\" or \"rollback\", that of Kubernetes alone with the same and --kubernetes")
 	}
 	return err
 }
@@ -293,7 +253,9 @@ func (u *upgrader) stage(ctx context.Context, env cli.Env, o upgradeOptions) err
 	if err != nil {
 		return err
 	}
-	os.Remove(upgradeImage) // it lies in the slot now
+	if err := fetch.Forget(upgradeImage); err != nil { // it lies in the slot now
+		fmt.Fprintf(env.Stderr, "kedge: upgrade: %v\n", err)
+	}
 	fmt.Fprintln(env.Stdout, u.state.Text())
 	return nil
 }
@@ -301,24 +263,33 @@ func (u *upgrader) stage(ctx context.Context, env cli.Env, o upgradeOptions) err
 // carry makes the image bring the configuration that is embedded in the running
 // slot, in the place of its own: an upgrade changes the system, not the site.
 func (u *upgrader) carry(i *release.Image) error {
-	f, err := os.Open(u.slots.Medium)
+	area, err := u.embedded()
 	if err != nil {
 		return err
+	}
+	return i.SetEmbedded(area)
+}
+
+// embedded reads the embed area of the running slot.
+func (u *upgrader) embedded() ([]byte, error) {
+	f, err := os.Open(u.slots.Medium)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	running, err := release.Open(f, size)
 	if err != nil {
-		return fmt.Errorf("read running slot: %w", err)
+		return nil, fmt.Errorf("read running slot: %w", err)
 	}
 	area, err := running.Embedded()
 	if err != nil {
-		return fmt.Errorf("read configuration of the running slot: %w", err)
+		return nil, fmt.Errorf("read configuration of the running slot: %w", err)
 	}
-	return i.SetEmbedded(area)
+	return area, nil
 }
 
 func (u *upgrader) status(w io.Writer) error {
@@ -336,7 +307,7 @@ func (u *upgrader) status(w io.Writer) error {
 	for _, n := range u.notes {
 		fmt.Fprintf(w, "Mended      %s\n", n)
 	}
-	return nil
+	return kubernetesStatus(w)
 }
 
 // rollback ends a trial, or makes the other slot the one to start when that is
@@ -349,6 +320,9 @@ func (u *upgrader) rollback(ctx context.Context) error {
 			return err
 		}
 	case update.Committed:
+		if u.state.From.ID == "" {
+			return fmt.Errorf("slot %s did not start: there is no release to go back to", slot.Other(u.running.Slot))
+		}
 		s := u.state
 		s.Phase, s.Slot = update.Staged, slot.Other(u.running.Slot)
 		s.To, s.From = s.From, u.running.Release

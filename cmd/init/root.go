@@ -110,6 +110,7 @@ func (i *initd) background(ctx context.Context) {
 		"power buttons":  i.watchButtons,
 		"disk links":     boot.LinkDisks,
 		"clock":          i.keepClock,
+		"root":           func(context.Context) error { return i.system.CheckRoot() },
 	} {
 		go func() {
 			for {

@@ -12,12 +12,14 @@ import (
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/cli"
 	"github.com/kedgeos/kedge/pkg/host/build"
+	"github.com/kedgeos/kedge/pkg/host/delta"
 	"github.com/kedgeos/kedge/pkg/sys/fetch"
 	"github.com/kedgeos/kedge/pkg/sys/process"
 )
 
 func buildCommand() *cli.Command {
 	var o build.Options
+	var old string
 	return &cli.Command{
 		Name: "build", Usage: "RECIPE [flags]", Short: "build an image from a recipe",
 		Flags: func(fs *flag.FlagSet) {
@@ -27,13 +29,24 @@ func buildCommand() *cli.Command {
 			fs.StringVar(&o.Cache, "cache", "", "`folder` of the cache (default: kedge in the user's cache folder)")
 			fs.StringVar(&o.Version, "release", "", "`version` of the release (default: "+release.Version+")")
 			fs.StringVar(&o.Compression, "compression", "release", "release (small, takes minutes) or fast")
+			fs.Func("only", "make this `output` alone: iso, netboot, sbom or kubernetes; may be given again", func(s string) error {
+				o.Only = append(o.Only, s)
+				return nil
+			})
 			fs.BoolVar(&o.FreshLock, "fresh-lock", false, "resolve the packages anew, without touching the lock file")
 			fs.BoolVar(&o.FreshLockIfGone, "fresh-lock-if-gone", false, "the same, only when a locked package is gone from the mirror")
 			fs.BoolVar(&o.Offline, "offline", false, "fetch no packages")
+			fs.StringVar(&old, "delta-from", "", "older `image`: say what a machine with it must fetch")
 		},
 		Run: func(ctx context.Context, env cli.Env) (err error) {
 			if o.Recipe, err = oneArgument(env, "a recipe, such as images/edge.yaml"); err != nil {
 				return err
+			}
+			var known delta.Known
+			if old != "" { // read first: it may have the name of the new one
+				if known, err = delta.Read(old); err != nil {
+					return embedHint(err)
+				}
 			}
 			progress := newProgress(env.Stderr)
 			defer progress.end()
@@ -45,6 +58,9 @@ func buildCommand() *cli.Command {
 			progress.end()
 			for _, f := range result.Files {
 				fmt.Fprintln(env.Stdout, f)
+			}
+			if old != "" {
+				return printDelta(env.Stderr, known, result.Files[0], topParts)
 			}
 			return nil
 		},

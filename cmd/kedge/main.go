@@ -30,6 +30,7 @@ func commands() []*cli.Command {
 	return []*cli.Command{
 		buildCommand(),
 		lockCommand(),
+		deltaCommand(),
 		embedCommand(),
 		keysCommand(),
 		signCommand(),

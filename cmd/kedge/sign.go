@@ -11,7 +11,6 @@ import (
 
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/cli"
-	"github.com/kedgeos/kedge/pkg/format/minisign"
 	"github.com/kedgeos/kedge/pkg/host/sign"
 )
 
@@ -34,7 +33,7 @@ func readPassword(file string) ([]byte, error) {
 
 func keysCommand() *cli.Command {
 	var password string
-	return &cli.Command{Name: "keys", Short: "make keys that sign images", Sub: []*cli.Command{{
+	return &cli.Command{Name: "keys", Short: "make keys that sign images, and the list of those that machines trust", Sub: []*cli.Command{{
 		Name: "new", Usage: "NAME", Short: "write NAME.key, which signs, and NAME.pub, which machines trust",
 		Flags: func(f *flag.FlagSet) { passwordFlag(f, &password) },
 		Run: func(_ context.Context, env cli.Env) error {
@@ -56,7 +55,7 @@ func keysCommand() *cli.Command {
 			_, err = fmt.Fprintf(env.Stdout, "%s.key: keep it secret, and a copy of it safe\n%s.pub: %s\n", name, name, public)
 			return err
 		},
-	}}}
+	}, keyListCommand()}}
 }
 
 func signCommand() *cli.Command {
@@ -72,23 +71,9 @@ func signCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if keyFile == "" {
-				return cli.Hint(cli.Usagef("sign: --key FILE is needed"), "\"kedge keys new NAME\" makes one")
-			}
-			text, err := os.ReadFile(keyFile)
+			key, err := readSecretKey(keyFile, password)
 			if err != nil {
 				return err
-			}
-			secret, err := readPassword(password)
-			if err != nil {
-				return err
-			}
-			key, err := minisign.ParseSecretKey(text, secret)
-			if errors.Is(err, minisign.ErrEncrypted) {
-				return cli.Hint(fmt.Errorf("read %s: %w", keyFile, err), "--password-file FILE gives the password")
-			}
-			if err != nil {
-				return fmt.Errorf("read %s: %w", keyFile, err)
 			}
 			if err := sign.Sign(ctx, image, key); err != nil {
 				return embedHint(err)

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -15,12 +16,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"gopkg.in/yaml.v3"
 
+	"github.com/kedgeos/kedge/pkg/api/chunk"
+	"github.com/kedgeos/kedge/pkg/api/layout"
+	"github.com/kedgeos/kedge/pkg/format/isoimage"
+	"github.com/kedgeos/kedge/pkg/format/table"
 	"github.com/kedgeos/kedge/pkg/host/embed"
 	"github.com/kedgeos/kedge/pkg/host/qemu"
 )
@@ -40,9 +47,17 @@ var commands = map[string]func(*script, bool, []string){
 	"off":         on(waitOff),
 	"again":       on(again),
 	"image":       plain(buildImage),
+	"kubernetes":  plain(buildKubernetes),
 	"readkey":     plain(readKey),
 	"type":        on(typeText),
+	"keys":        on(pressKeys),
 	"disk":        plain(makeDisk),
+	"damage":      plain(damage),
+	"start":       plain(startClock),
+	"took":        plain(took),
+	"rate":        plain(rate),
+	"flip":        plain(flip),
+	"debian":      plain(makeDebian),
 	"cut-power":   on(cutPower),
 	"stages":      on(printStages),
 	"embed":       plain(embedConfig),
@@ -50,6 +65,8 @@ var commands = map[string]func(*script, bool, []string){
 	"state":       plain(makeState),
 	"clean":       isClean,
 	"serve":       plain(serve),
+	"registry":    plain(serveRegistry),
+	"stall":       plain(serveStalling),
 	"expand":      plain(expand),
 }
 
@@ -93,6 +110,7 @@ type bootFlags struct {
 	disk, bus      string
 	tftp, bootfile string
 	beside, room   string
+	clock          string
 }
 
 func (b *bootFlags) set(fs *flag.FlagSet) {
@@ -107,11 +125,14 @@ func (b *bootFlags) set(fs *flag.FlagSet) {
 	fs.StringVar(&b.config, "config", "", "config.yaml given by the hypervisor")
 	fs.StringVar(&b.stick, "stick", "", "image of a USB stick")
 	fs.StringVar(&b.disk, "disk", "", "a disk; without an image the machine starts from it")
-	fs.StringVar(&b.bus, "bus", "disk", "how it is attached: disk (virtio), nvme, sata or usb")
+	fs.StringVar(&b.bus, "bus", "disk", "how it is attached: disk (virtio), nvme, nvme4k (large sectors), sata, mmc or usb")
 	fs.StringVar(&b.state, "state", "", "disk for state; direct boot in disk mode")
+	fs.StringVar(&b.spec.Kernel, "kernel", "", "kernel of another system, with -initrd and -append")
+	fs.StringVar(&b.spec.Initrd, "initrd", "", "its initial RAM file system")
 	fs.StringVar(&b.tftp, "tftp", "", "folder of a network boot")
 	fs.StringVar(&b.bootfile, "bootfile", "", "file in it to boot")
 	fs.StringVar(&b.beside, "beside", "", "another machine, whose network this one shares")
+	fs.StringVar(&b.clock, "clock", "", "date that the machine starts with, as 1970-01-01")
 	fs.StringVar(&b.room, "room", "", "room for another machine's SSH: its address in this network")
 }
 
@@ -155,7 +176,16 @@ func (b *bootFlags) complete(ts *script, l *lab) error {
 		b.spec.Drives = append(b.spec.Drives, qemu.Drive{File: ts.MkAbs(b.state), Bus: qemu.Disk})
 		b.spec.Append = strings.TrimSpace("kedge.mode=disk " + b.spec.Append)
 	}
-	b.spec.Direct = b.spec.Append != ""
+	b.spec.Direct = b.spec.Append != "" && b.spec.Kernel == ""
+	if b.spec.Kernel != "" {
+		b.spec.Kernel, b.spec.Initrd = ts.MkAbs(b.spec.Kernel), ts.MkAbs(b.spec.Initrd)
+	}
+	if b.clock != "" {
+		var err error
+		if b.spec.Clock, err = time.Parse(time.DateOnly, b.clock); err != nil {
+			return err
+		}
+	}
 	return b.plug(ts, l)
 }
 
@@ -462,6 +492,22 @@ func typeText(ts *script, m *machine, neg bool, args []string) error {
 	return m.vm.Type(strings.Join(args, "\n") + "\n")
 }
 
+// pressKeys presses keys of a menu on the serial console. Ctrl-N is what GRUB
+// takes for an arrow down.
+func pressKeys(ts *script, m *machine, neg bool, args []string) error {
+	for _, name := range args {
+		key, known := map[string]string{"down": "\x0e", "enter": "\r"}[name]
+		if !known {
+			return fmt.Errorf("keys: unknown key %q", name)
+		}
+		if err := m.vm.Type(key); err != nil {
+			return err
+		}
+		time.Sleep(200 * time.Millisecond) // a menu redraws at each
+	}
+	return nil
+}
+
 // off waits for the end, which must be the guest's own will.
 func (m *machine) off(ctx context.Context) error {
 	if err := m.vm.WaitOff(ctx); err != nil {
@@ -491,11 +537,53 @@ func printStages(ts *script, m *machine, neg bool, args []string) error {
 	return nil
 }
 
+// startClock begins to measure.
+func startClock(ts *script, args []string) error {
+	labOf(ts).since = time.Now()
+	return nil
+}
+
+// took gives the seconds since the last start or took as a figure.
+func took(ts *script, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: took NAME")
+	}
+	l, now := labOf(ts), time.Now()
+	err := figure("%s %.1f s\n", args[0], now.Sub(l.since).Seconds())
+	l.since = now
+	return err
+}
+
+// rate gives what a command has just said, in MB/s, as a figure.
+func rate(ts *script, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: rate NAME REGEXP")
+	}
+	pattern, err := regexp.Compile(args[1])
+	if err != nil {
+		return err
+	}
+	found := pattern.FindAllStringSubmatch(ts.ReadFile("stdout")+ts.ReadFile("stderr"), -1)
+	if len(found) == 0 {
+		return fmt.Errorf("rate %s: the last command did not say %s", args[0], pattern)
+	}
+	return figure("%s %s MB/s\n", args[0], found[len(found)-1][1])
+}
+
+func figure(format string, values ...any) error {
+	f, err := os.OpenFile(*figures, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, format, values...)
+	return errors.Join(err, f.Close())
+}
+
 func embedConfig(ts *script, args []string) error {
 	if len(args) < 2 {
 		return errors.New("usage: embed IMAGE CONFIG [SOURCE]")
 	}
-	image, source := ts.MkAbs(args[0]), ts.Getenv("AMD64")
+	image, source := ts.MkAbs(args[0]), ts.Getenv("IMAGE")
 	if len(args) > 2 {
 		source = args[2]
 	}
@@ -506,12 +594,13 @@ func embedConfig(ts *script, args []string) error {
 	return err
 }
 
-// buildImage builds the amd64 image as another release, with the files of a
-// folder over its own.
+// buildImage builds the image as another release, with the files of a folder
+// over its own. Its chunk index comes to lie beside it.
 func buildImage(ts *script, args []string) error {
 	if len(args) < 2 {
 		return errors.New("usage: image FILE VERSION [OVERLAY]")
 	}
+	arch := ts.Getenv("ARCH")
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		return err
@@ -534,17 +623,71 @@ func buildImage(ts *script, args []string) error {
 	if err := os.WriteFile(recipe, []byte(text), 0o644); err != nil {
 		return err
 	}
+	if err := qemu.CopyFile(filepath.Join(root, "images/edge."+arch+".lock"), filepath.Join(dir, "next."+arch+".lock")); err != nil {
+		return err
+	}
+	ctx, cancel := within()
+	defer cancel()
+	out, err := exec.CommandContext(ctx, filepath.Join(*bin, "kedge"), "build", recipe, "--arch", arch, "--release", args[1],
+		"--compression", "fast", "--fresh-lock-if-gone", "--output", dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("kedge build: %w\n%s", err, out)
+	}
+	built := filepath.Join(dir, "kedge-"+args[1]+"-"+arch+".iso")
+	if err := os.Rename(built+chunk.Suffix, ts.MkAbs(args[0])+chunk.Suffix); err != nil {
+		return err
+	}
+	return os.Rename(built, ts.MkAbs(args[0]))
+}
+
+// buildKubernetes builds Kubernetes alone in another version: the same source
+// that says so of itself, or a program that only fails.
+func buildKubernetes(ts *script, args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: kubernetes FILE VERSION [broken]")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "kedge-kubernetes-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	edge, err := os.ReadFile(filepath.Join(root, "images/edge.yaml"))
+	if err != nil {
+		return err
+	}
+	const version, module = "version.gitVersion=v1.36.3", "module: cmd/kube\n"
+	if !strings.Contains(string(edge), version) || !strings.Contains(string(edge), module) {
+		return errors.New("images/edge.yaml is not what this command changes")
+	}
+	text := strings.ReplaceAll(string(edge), version, "version.gitVersion="+args[1])
+	if len(args) > 2 {
+		broken := filepath.Join(dir, "broken")
+		text = strings.ReplaceAll(text, module, "module: "+broken+"\n")
+		for name, content := range map[string]string{"go.mod": "module example.org/broken\n\ngo 1.26.0\n", "main.go": "package main\n\nimport \"os\"\n\nfunc main() { os.Exit(1) }\n"} {
+			if err := errors.Join(os.MkdirAll(broken, 0o755), os.WriteFile(filepath.Join(broken, name), []byte(content), 0o644)); err != nil {
+				return err
+			}
+		}
+	}
+	recipe := filepath.Join(dir, "next.yaml")
+	if err := os.WriteFile(recipe, []byte("root: "+root+"\n"+text), 0o644); err != nil {
+		return err
+	}
 	if err := qemu.CopyFile(filepath.Join(root, "images/edge.amd64.lock"), filepath.Join(dir, "next.amd64.lock")); err != nil {
 		return err
 	}
 	ctx, cancel := within()
 	defer cancel()
-	out, err := exec.CommandContext(ctx, filepath.Join(*bin, "kedge"), "build", recipe, "--arch", "amd64", "--release", args[1],
+	out, err := exec.CommandContext(ctx, filepath.Join(*bin, "kedge"), "build", recipe, "--arch", "amd64", "--only", "kubernetes",
 		"--compression", "fast", "--fresh-lock-if-gone", "--output", dir).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("kedge build: %w\n%s", err, out)
 	}
-	return os.Rename(filepath.Join(dir, "kedge-"+args[1]+"-amd64.iso"), ts.MkAbs(args[0]))
+	return os.Rename(filepath.Join(dir, "kedge-kubernetes-"+args[1]+"-amd64.img"), ts.MkAbs(args[0]))
 }
 
 // readKey puts the key in a public key file into a variable.
@@ -606,6 +749,89 @@ func makeDisk(ts *script, args []string) error {
 		return err
 	}
 	return os.Truncate(ts.MkAbs(args[0]), size)
+}
+
+// damage turns over every bit of the first two MiB of a slot of a disk, or of a
+// file of the image in it.
+func damage(ts *script, args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: damage DISK SLOT [PATH]")
+	}
+	return inSlot(ts, args[0], args[1], func(disk *os.File, at, size int64) error {
+		if len(args) > 2 {
+			file, err := isoimage.Find(io.NewSectionReader(disk, at, size), size, "/"+args[2])
+			if err != nil {
+				return err
+			}
+			at += file.Offset
+		}
+		b := make([]byte, 2<<20)
+		if _, err := disk.ReadAt(b, at); err != nil {
+			return err
+		}
+		for n := range b {
+			b[n] ^= 0xFF
+		}
+		_, err := disk.WriteAt(b, at)
+		return err
+	})
+}
+
+// flip damages one byte of a file in the image that lies in a slot of a disk:
+// the byte at an offset, or one in the middle of where the file holds the bytes
+// of another.
+func flip(ts *script, args []string) error {
+	if len(args) != 4 {
+		return errors.New("usage: flip DISK SLOT PATH OFFSET|CONTENT")
+	}
+	return inSlot(ts, args[0], args[1], func(disk *os.File, at, size int64) error {
+		file, err := isoimage.Find(io.NewSectionReader(disk, at, size), size, "/"+args[2])
+		if err != nil {
+			return err
+		}
+		offset, err := strconv.ParseInt(args[3], 10, 64)
+		if err != nil {
+			whole := make([]byte, file.Size)
+			if _, err := disk.ReadAt(whole, at+file.Offset); err != nil {
+				return err
+			}
+			content := ts.ReadFile(args[3])
+			middle := len(content) / 2
+			if offset = int64(bytes.Index(whole, []byte(content[middle:middle+64]))); offset < 0 {
+				return fmt.Errorf("%s does not hold %s as it is", args[2], args[3])
+			}
+		}
+		b := make([]byte, 1)
+		if _, err := disk.ReadAt(b, at+file.Offset+offset); err != nil {
+			return err
+		}
+		b[0] ^= 1
+		ts.Logf("flip: byte %d of %s in slot %s, block %d", offset, args[2], args[1], offset/4096)
+		_, err = disk.WriteAt(b, at+file.Offset+offset)
+		return err
+	})
+}
+
+// inSlot calls f with a disk and where in it a slot lies, in bytes.
+func inSlot(ts *script, disk, slot string, f func(disk *os.File, at, size int64) error) error {
+	file, err := os.OpenFile(ts.MkAbs(disk), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	parts, err := table.Read(file, size, 512)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(parts, func(p table.Partition) bool { return p.Name == layout.SlotPartition(slot) })
+	if i < 0 {
+		return fmt.Errorf("%s has no slot %s", disk, slot)
+	}
+	return f(file, parts[i].Start, parts[i].Size)
 }
 
 func isClean(ts *script, neg bool, args []string) {

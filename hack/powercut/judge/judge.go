@@ -206,8 +206,8 @@ func (c *Room) Look(ctx context.Context, i *replay.Image, at int) (Verdict, erro
 // again asks the installer of a stick that installs by itself whether it would
 // take the disk once more.
 func (c *Room) again(i *replay.Image) error {
-	holds, ours := install.Inspect(i, i.Disk.Size, sector)
-	disk := install.Disk{Name: "vda", Path: "/dev/vda", Size: i.Disk.Size, Transport: "virtio", Holds: holds, Ours: ours}
+	holds, parts, foreign := install.Inspect(i, i.Disk.Size, sector)
+	disk := install.Disk{Name: "vda", Path: "/dev/vda", Size: i.Disk.Size, Transport: "virtio", Holds: holds, Parts: parts, Foreign: foreign}
 	_, err := install.Choose([]install.Disk{disk}, config.Install{Silent: true}, install.Need("amd64", c.judge.reference.imageLen))
 	return err
 }

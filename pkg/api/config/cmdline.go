@@ -15,7 +15,7 @@ const CmdlineSource = "kernel command line"
 // bootKeys are read by init; they are no configuration.
 var bootKeys = []string{
 	"kedge.id", "kedge.mode", "kedge.root", "kedge.root_sha256", "kedge.debug", "kedge.emergency",
-	"kedge.slot", "kedge.partition", "kedge.trial", "kedge.reset",
+	"kedge.slot", "kedge.partition", "kedge.trial", "kedge.reset", "kedge.fallback_mode",
 	"k3os.mode", "k3os.fallback_mode", "k3os.debug",
 }
 
@@ -48,7 +48,7 @@ func plant(block *key, n *yaml.Node, path []string, p cmdline.Param) {
 		plant(k, child(n, path[0], newMapping), path[1:], p)
 	case k.kind == textMapKind && len(path) > 1:
 		set(child(n, path[0], newMapping), strings.Join(path[1:], "."), scalar(p))
-	case k.kind == blockListKind && len(path) == 2:
+	case k.kind == blockListKind && (len(path) == 2 || len(path) == 3 && isBlock(k.find(path[1]))):
 		list := child(n, path[0], newSequence)
 		plant(k, listBlock(k, list, path[1]), path[1:], p)
 	case k.kind == textListKind && len(path) == 1:
@@ -65,6 +65,8 @@ func plant(block *key, n *yaml.Node, path []string, p cmdline.Param) {
 	}
 }
 
+func isBlock(k *key) bool { return k != nil && k.kind == blockKind }
+
 func newMapping() *yaml.Node  { return &yaml.Node{Kind: yaml.MappingNode} }
 func newSequence() *yaml.Node { return &yaml.Node{Kind: yaml.SequenceNode} }
 
@@ -80,7 +82,7 @@ func scalar(p cmdline.Param) *yaml.Node {
 func listBlock(k *key, list *yaml.Node, field string) *yaml.Node {
 	if len(list.Content) > 0 {
 		last := list.Content[len(list.Content)-1]
-		if lookup(k, last, field) < 0 {
+		if lookup(k, last, field) < 0 || isBlock(k.find(field)) {
 			return last
 		}
 	}

@@ -49,6 +49,7 @@ type Kedge struct {
 	K3sArgs        []string          `key:"k3s_args,role" check:"argument"`
 	Environment    map[string]string `key:"environment" check:"environment"`
 	Taints         []string          `key:"taints" check:"taint"`
+	Storage        []Storage         `key:"storage,adds" identity:"path"`
 	Install        Install           `key:"install"`
 	Upgrade        Upgrade           `key:"upgrade"`
 }
@@ -88,7 +89,9 @@ type Upgrade struct {
 	HealthTimeout string   `key:"health_timeout" check:"health timeout"`
 	Health        []string `key:"health,adds,once" check:"command"`
 	Keys          []string `key:"keys,adds,once" check:"public key"`
+	KeysURL       string   `key:"keys_url" check:"url"`
 	AllowUnsigned bool     `key:"allow_unsigned"`
+	Bandwidth     string   `key:"bandwidth" check:"bandwidth"`
 }
 
 // Bounds of upgrade.health_timeout. PID 1 restarts a trial that nobody has

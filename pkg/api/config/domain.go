@@ -27,14 +27,20 @@ var domains = map[string]struct {
 }{
 	"address":         {"IP address", nil, checkAddress},
 	"argument":        {"text without line breaks", oneLine, nil},
+	"bandwidth":       {"bytes per second, such as 500KB", nil, checkBandwidth},
 	"command":         {"shell command", nil, checkCommand},
 	"data source":     {"one of " + strings.Join(dataSources, ", ") + ", or file=PATH", regexp.MustCompile(`^(` + strings.Join(dataSources, "|") + `|file=.+)$`), nil},
 	"encoding":        {"name of an encoding", nil, checkEncoding},
 	"environment":     {"NAME: text without line breaks", nil, checkEnvironment},
+	"file system":     {"ext4 or vfat", regexp.MustCompile(`^(ext4|vfat)$`), nil},
+	"format":          {"if_blank or never", regexp.MustCompile(`^(if_blank|never)$`), nil},
+	"fs label":        {"at most 16 letters, digits, dots, dashes and underscores (11 on vfat)", regexp.MustCompile(`^[A-Za-z0-9._-]{1,16}$`), nil},
 	"health timeout":  {"time such as 90s or 10m, at most 20m", nil, checkHealthTimeout},
 	"host":            {"host name or IP address", nil, checkHost},
 	"hostname":        {"host name of RFC 1123", nil, checkHostname},
 	"label":           {"Kubernetes label", nil, checkLabel},
+	"mount options":   {"options of mount(8), joined by commas", regexp.MustCompile(`^[A-Za-z0-9_=.:-]+(,[A-Za-z0-9_=.:-]+)*$`), nil},
+	"mount point":     {"folder below /var, /opt, /home, /usr/local, /mnt, /media or /srv, or one of the last three", nil, checkMountPoint},
 	"module":          {"module name, then its parameters", regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*( [^\x00-\x1f]*)?$`), nil},
 	"owner":           {"user or user:group, names or numbers", regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`), nil},
 	"pattern":         {"text, in which * stands for any", nil, checkPattern},
@@ -137,8 +143,8 @@ func checkSize(_, s string) error {
 }
 
 var (
-	size      = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?([kMGT]i?)?B?$`)
-	sizeUnits = map[string]float64{"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+	size      = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?([kKMGT]i?)?B?$`)
+	sizeUnits = map[string]float64{"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "ki": 1 << 10, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 )
 
 // ParseSize returns the bytes that a text such as 500GB (powers of 1000) or
@@ -156,6 +162,25 @@ func ParseSize(s string) (int64, error) {
 		return 0, fmt.Errorf("a size such as 500GB or 64GiB is wanted, not %s", quoted(s))
 	}
 	return int64(n), nil
+}
+
+func checkBandwidth(_, s string) error {
+	_, err := ParseBandwidth(s)
+	return err
+}
+
+// minBandwidth is the least that can have been meant, in bytes per second: with
+// it an image takes a day and a half.
+const minBandwidth = 1000
+
+// ParseBandwidth returns the bytes per second that a text such as 500KB or
+// 2MiB/s means; 0, which is no limit, for "" and "0".
+func ParseBandwidth(s string) (int64, error) {
+	n, err := ParseSize(strings.TrimSuffix(s, "/s"))
+	if err != nil || n > 0 && n < minBandwidth {
+		return 0, fmt.Errorf("bytes per second, such as 500KB or 2MiB, are wanted, at least 1KB, or 0 for no limit, not %s", quoted(s))
+	}
+	return n, nil
 }
 
 func checkCommand(_, s string) error {

@@ -152,10 +152,18 @@ func (e Effective) items(k *key, path string, v reflect.Value, leaf func(k *key,
 			leaf(k, at, item.String(), at)
 			continue
 		}
-		for _, c := range k.keys {
-			if s := item.Field(c.field).String(); s != "" {
-				leaf(c, at+"."+c.name, s, at)
-			}
+		itemLeaves(k, item, at, at, leaf)
+	}
+}
+
+// itemLeaves calls leaf for what is set in one block of a list.
+func itemLeaves(k *key, item reflect.Value, path, origin string, leaf func(k *key, path, value, origin string)) {
+	for _, c := range k.keys {
+		switch f := item.Field(c.field); {
+		case c.kind == blockKind:
+			itemLeaves(c, f, path+"."+c.name, origin, leaf)
+		case !f.IsZero():
+			leaf(c, path+"."+c.name, fmt.Sprint(f.Interface()), origin)
 		}
 	}
 }

@@ -99,9 +99,57 @@ var texts = map[string]struct {
 	"kedge.upgrade.keys": {
 		"Public keys whose signature a release must have, besides those in the image.",
 		"- RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"},
+	"kedge.upgrade.keys_url": {
+		"Where the newest list of trusted keys is, made by \"kedge keys list\"; its signature is there too, with .minisig behind the name. Looked at before each upgrade.",
+		"https://images.example.org/keys.json"},
+	"kedge.upgrade.bandwidth": {
+		"Greatest speed at which an image is fetched, in bytes per second. No limit when it is not set.",
+		"500KB"},
 	"kedge.upgrade.allow_unsigned": {
 		"Take a release without a signature, or with one of an unknown key. Whoever can reach this machine's disk, network or registry can then replace its system.",
 		"false"},
+	"kedge.storage": {
+		"Further disks to mount, before files are written and Kubernetes starts. A later source with the same path replaces the item. The disk of the system is never taken, and nothing that holds data is ever formatted. Not in install and rescue mode.",
+		""},
+	"kedge.storage[].path": {
+		"Where it is mounted: a folder below /var (but for the system's own), /opt, /home, /usr/local, /mnt, /media or /srv, or one of the last three.",
+		"/var/lib/rancher/k3s/storage"},
+	"kedge.storage[].device": {
+		"Disk or partition, by any of its paths below /dev.",
+		"/dev/disk/by-id/ata-Example_Disk_S1234"},
+	"kedge.storage[].match": {
+		"Which whole disk is meant, where its path is not known: the only one that fits. Without device and match, label finds the file system.",
+		""},
+	"kedge.storage[].match.serial": {
+		"Serial number.",
+		"\"S*\""},
+	"kedge.storage[].match.model": {
+		"Vendor and model.",
+		"\"*Example*\""},
+	"kedge.storage[].match.transport": {
+		"How it is attached. USB disks only fit when this says usb.",
+		"sata"},
+	"kedge.storage[].match.min_size": {
+		"Smallest size.",
+		"100GB"},
+	"kedge.storage[].match.max_size": {
+		"Largest size.",
+		"4TB"},
+	"kedge.storage[].label": {
+		"Label of the file system: given to a new one, and wanted of one that is there.",
+		"data"},
+	"kedge.storage[].filesystem": {
+		"Kind of the file system; ext4 when it is not set and a new one is made.",
+		"ext4"},
+	"kedge.storage[].format": {
+		"What is done with a disk that is blank: if_blank makes a file system (so it is when this is not set), never does not.",
+		"if_blank"},
+	"kedge.storage[].options": {
+		"Options of mount(8) besides nosuid and nodev, and noatime on ext4.",
+		"discard"},
+	"kedge.storage[].required": {
+		"Do not start Kubernetes until this is mounted; it is looked for again and again. Without it a missing disk is told, and the boot goes on.",
+		"true"},
 	"kedge.install": {
 		"How the system is installed to a disk.",
 		""},
@@ -145,7 +193,7 @@ var texts = map[string]struct {
 		"Of k3OS; has no meaning here, since every disk is prepared for BIOS and UEFI.",
 		"false"},
 	"kedge.install.no_format": {
-		"Keep the partitions that are there.",
+		"Install to a disk of ours once more and keep its state: system, boot loader and boot record are written anew, the partitions and KEDGE-STATE stay. Any other disk is refused.",
 		"false"},
 	"kedge.install.power_off": {
 		"Power off when done, instead of a reboot.",

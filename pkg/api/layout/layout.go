@@ -59,6 +59,10 @@ const (
 	SlotSize = 640 * mib  // at least
 	StateMin = 1024 * mib // ext4; takes what is left of the disk
 
+	// On sectors of 4096 bytes FAT32 needs as many clusters of that size
+	// (Microsoft's FAT specification of 2005, section 3.5: 65525 at least).
+	espSize4K = 264 * mib
+
 	slotStep  = 64 * mib // slots are multiples of it
 	slotTimes = 3        // a slot has room for so many of today's images
 
@@ -92,6 +96,11 @@ func SlotPartition(slot string) string {
 // partitions are in order of number and of place; their IDs are left empty for
 // the caller. An error tells a person why a disk does not do.
 func Plan(arch string, diskSize, imageSize int64) ([]table.Partition, error) {
+	return PlanFor(arch, diskSize, imageSize, 512)
+}
+
+// PlanFor is Plan for a disk with sectors of 512 or 4096 bytes.
+func PlanFor(arch string, diskSize, imageSize int64, sector int) ([]table.Partition, error) {
 	if arch != "amd64" && arch != "arm64" {
 		return nil, fmt.Errorf("plan disk: architecture %q", arch)
 	}
@@ -106,6 +115,9 @@ func Plan(arch string, diskSize, imageSize int64) ([]table.Partition, error) {
 		}
 		if p.Name == SlotAName || p.Name == SlotBName {
 			p.Size = max(p.Size, up(slotTimes*imageSize, slotStep))
+		}
+		if p.Name == ESPName && sector > 512 {
+			p.Size = espSize4K
 		}
 		p.Start = at
 		at += p.Size

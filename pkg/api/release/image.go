@@ -45,7 +45,8 @@ type Image struct {
 	Manifest Manifest
 	Size     int64 // bytes; what it lies on may be larger
 
-	bytes io.ReaderAt
+	bytes    io.ReaderAt
+	manifest []byte // as Manifest was read; a medium may say something else the next time
 }
 
 // Open reads the manifest of the image at the start of r, which has size bytes.
@@ -67,6 +68,7 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	i.manifest = b
 	i.Manifest, err = Decode(b)
 	return i, err
 }
@@ -101,11 +103,7 @@ func (i *Image) VerifySignature(keys []minisign.PublicKey) (comment string, err 
 	if err != nil {
 		return "", fmt.Errorf("read signature: %w", err)
 	}
-	manifest, err := i.small(ManifestPath)
-	if err != nil {
-		return "", err
-	}
-	if err := signature.Verify(keys, bytes.NewReader(manifest)); err != nil {
+	if err := signature.Verify(keys, bytes.NewReader(i.manifest)); err != nil {
 		return "", fmt.Errorf("verify signature of %s: %w", ManifestPath, err)
 	}
 	return signature.TrustedComment, nil
@@ -183,6 +181,11 @@ func (i *Image) File(name string) (*io.SectionReader, error) {
 		return nil, err
 	}
 	return io.NewSectionReader(i.bytes, at.Offset, at.Size), nil
+}
+
+// Extent returns where in the image a file lies. The error wraps fs.ErrNotExist.
+func (i *Image) Extent(name string) (isoimage.Extent, error) {
+	return isoimage.Find(i.bytes, i.Size, "/"+name)
 }
 
 // Reader returns the bytes of the whole image.

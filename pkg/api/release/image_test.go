@@ -170,6 +170,41 @@ func TestVerifySignature(t *testing.T) {
 	}
 }
 
+// fickle answers a second reading of a place with other bytes.
+type fickle struct {
+	first, second []byte
+	at            int64 // where they differ
+	seen          bool
+}
+
+func (f *fickle) ReadAt(b []byte, at int64) (int, error) {
+	data := f.first
+	if f.seen {
+		data = f.second
+	}
+	f.seen = f.seen || at <= f.at && f.at < at+int64(len(b))
+	return bytes.NewReader(data).ReadAt(b, at)
+}
+
+// A medium that shows the signed manifest only when the signature is checked.
+func TestSignatureIsOfWhatWasRead(t *testing.T) {
+	key, err := minisign.NewKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := makeISO(t, VolumeID, contents(t, &key))
+	at := bytes.Index(signed, []byte(`"kernel": "6.12"`)) + len(`"kernel": "6.1`)
+	forged := bytes.Clone(signed)
+	forged[at] = '3'
+	i, err := Open(&fickle{first: forged, second: signed, at: int64(at)}, int64(len(signed)))
+	if err != nil || i.Manifest.Kernel != "6.13" {
+		t.Fatalf("Open = %v, kernel %q", err, i.Manifest.Kernel)
+	}
+	if _, err := i.VerifySignature([]minisign.PublicKey{key.Public()}); !errors.Is(err, minisign.ErrSignature) {
+		t.Errorf("the signature of another manifest is taken: %v", err)
+	}
+}
+
 func TestSetEmbedded(t *testing.T) {
 	b := makeISO(t, VolumeID, contents(t, nil))
 	i := open(t, b)

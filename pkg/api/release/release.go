@@ -6,6 +6,7 @@
 package release
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -27,6 +28,7 @@ const (
 	KernelPath   = "boot/vmlinuz"
 	InitrdPath   = "boot/initrd"
 	RootPath     = "kedge/root.squashfs"
+	VerityPath   = "kedge/root.verity" // hash tree over RootPath, without a superblock
 	ImagesPath   = "kedge/images"
 	ManifestPath = "kedge/release.json"
 
@@ -43,7 +45,7 @@ func MarkerPath(id string) string { return "boot/kedge-" + id }
 // ErrManifest means that a manifest cannot be trusted to describe an image.
 var ErrManifest = errors.New("bad release manifest")
 
-// Schema is the number of the manifest's form.
+// Schema is the number of the form of a whole system's manifest.
 const Schema = 1
 
 // A File is one file of the image that the manifest vouches for. Path has no
@@ -57,6 +59,7 @@ type File struct {
 // Manifest is the content of release.json.
 type Manifest struct {
 	Schema     int    `json:"schema"`
+	Kind       Kind   `json:"kind,omitempty"`
 	Name       string `json:"name"`
 	Version    string `json:"version"`
 	Arch       string `json:"arch"`
@@ -65,10 +68,14 @@ type Manifest struct {
 	ID         string `json:"id"`
 	Files      []File `json:"files"`
 	Loaders    []File `json:"loaders,omitempty"` // the boot loader's; the ID does not depend on them, some carry it
+
+	UpgradeFrom string  `json:"upgrade_from,omitempty"` // Constraint of the versions that it may follow
+	Verity      *Verity `json:"verity,omitempty"`       // nil: the root is mounted as it is
 }
 
-// ComputeID returns the ID for the manifest's version, architecture and files:
-// the first 16 hex digits of a digest over them, the files in order of path.
+// ComputeID returns the ID for the manifest's version, architecture, files and
+// hash tree: the first 16 hex digits of a digest over them, the files in order
+// of path. A manifest without a hash tree has the ID that it always had.
 func (m Manifest) ComputeID() string {
 	files := slices.Clone(m.Files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
@@ -76,6 +83,9 @@ func (m Manifest) ComputeID() string {
 	fmt.Fprintf(h, "version %s\narch %s\n", m.Version, m.Arch)
 	for _, f := range files {
 		fmt.Fprintf(h, "%s %s\n", f.SHA256, f.Path)
+	}
+	if v := m.Verity; v != nil {
+		fmt.Fprintf(h, "verity %s %s %d %d %s\n", v.RootHash, v.Salt, v.DataBlockSize, v.HashBlockSize, v.Path)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
@@ -94,11 +104,14 @@ func (m Manifest) all() []File { return append(slices.Clone(m.Files), m.Loaders.
 
 // Encode returns the manifest as it is written.
 func (m Manifest) Encode() []byte {
-	b, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false) // people read >=0.1.0 there
+	if err := e.Encode(m); err != nil {
 		panic(err) // strings and numbers always have a JSON form
 	}
-	return append(b, '\n')
+	return b.Bytes()
 }
 
 // Decode reads a manifest and checks that its ID fits its content. Fields that
@@ -114,8 +127,8 @@ func Decode(b []byte) (Manifest, error) {
 }
 
 func (m Manifest) check() error {
-	if m.Schema != Schema {
-		return fmt.Errorf("%w: schema %d, this program knows %d", ErrManifest, m.Schema, Schema)
+	if err := m.checkKind(); err != nil {
+		return err
 	}
 	for _, f := range m.all() {
 		sum, err := hex.DecodeString(f.SHA256)
@@ -125,6 +138,9 @@ func (m Manifest) check() error {
 		if path.Clean("/"+f.Path) != "/"+f.Path {
 			return fmt.Errorf("%w: path %q", ErrManifest, f.Path)
 		}
+	}
+	if err := m.Verity.check(m); err != nil {
+		return err
 	}
 	if id := m.ComputeID(); m.ID != id {
 		return fmt.Errorf("%w: id %s does not fit its content, which has %s", ErrManifest, m.ID, id)

@@ -81,28 +81,33 @@ func Write(disk io.WriterAt, size int64, sector int, diskID string, parts []Part
 // for Linux; other errors mean that both copies are damaged, or come from
 // disk.
 func Read(disk io.ReaderAt, size int64, sector int) ([]Partition, error) {
+	_, parts, err := ReadID(disk, size, sector)
+	return parts, err
+}
+
+// ReadID is Read, and returns the unique ID of the disk too.
+func ReadID(disk io.ReaderAt, size int64, sector int) (diskID string, parts []Partition, err error) {
 	if err := checkSector(size, sector); err != nil {
-		return nil, fmt.Errorf("read partition table: %w", err)
+		return "", nil, fmt.Errorf("read partition table: %w", err)
 	}
 	size -= size % int64(sector)
 	if err := probe(disk, size, sector); err != nil {
-		return nil, fmt.Errorf("read partition table: %w", err)
+		return "", nil, fmt.Errorf("read partition table: %w", err)
 	}
 	t, err := gpt.Read(backing{r: disk, size: size}, sector, sector)
 	if err != nil {
-		return nil, fmt.Errorf("read partition table: %w", err)
+		return "", nil, fmt.Errorf("read partition table: %w", err)
 	}
-	var parts []Partition
 	for _, p := range t.Partitions {
 		if p.Start < 1 || p.End < p.Start || p.End >= uint64(size)/uint64(sector) {
-			return nil, fmt.Errorf("read partition table: partition %d goes from sector %d to %d of %d", p.Index, p.Start, p.End, size/int64(sector))
+			return "", nil, fmt.Errorf("read partition table: partition %d goes from sector %d to %d of %d", p.Index, p.Start, p.End, size/int64(sector))
 		}
 		parts = append(parts, Partition{
 			Index: p.Index, Name: p.Name, Type: string(p.Type), ID: p.GUID, Attributes: p.Attributes,
 			Start: int64(p.Start) * int64(sector), Size: int64(p.Size),
 		})
 	}
-	return parts, nil
+	return t.GUID, parts, nil
 }
 
 func checkSector(size int64, sector int) error {

@@ -3,9 +3,9 @@
 //
 // It needs no rights, no containers and no loop devices. Every input is pinned:
 // Debian packages by a lock file beside the recipe, Go code by go.sum. The same
-// inputs yield the same bytes; every time in an image is the lock's date. What
-// can be made again is kept in a cache. Nothing half-written is ever left under
-// its final name. Sizes are bytes.
+// inputs yield the same bytes; every time in an image is the lock's date, but in
+// the initrd it is always the same. What can be made again is kept in a cache.
+// Nothing half-written is ever left under its final name. Sizes are bytes.
 package build
 
 import (
@@ -31,6 +31,7 @@ type Options struct {
 	Output          string   // folder; "" means "dist"
 	Mirror          string   // address of the Debian archive; "" asks this machine's apt
 	Cache           string   // folder; "" means that of the user
+	Only            []string // outputs to make, whatever the recipe says; none means the recipe's
 	Compression     string   // "release" or "fast"; "" means release
 	Version         string   // of the release; "" means that of this tree
 	FreshLock       bool     // resolve packages anew instead of reading the lock file
@@ -105,6 +106,12 @@ func prepare(o Options) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(o.Only) > 0 {
+		r.Outputs = o.Only
+		if err := r.check(); err != nil {
+			return nil, err
+		}
+	}
 	if o.Cache == "" {
 		if o.Cache, err = DefaultCache(); err != nil {
 			return nil, err
@@ -167,11 +174,14 @@ func (b *builder) run(ctx context.Context) (Result, error) {
 	if err := os.MkdirAll(b.Output, 0o755); err != nil {
 		return Result{}, err
 	}
+	if slices.Equal(b.recipe.Outputs, []string{outputKubernetes}) {
+		return b.runKubernetes(ctx)
+	}
 	k, err := b.buildKernel(ctx)
 	if err != nil {
 		return Result{}, err
 	}
-	programs, err := b.buildPrograms(ctx)
+	programs, err := b.buildPrograms(ctx, b.recipe.Programs)
 	if err != nil {
 		return Result{}, err
 	}
@@ -187,7 +197,11 @@ func (b *builder) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	squashfs, err := b.buildSquashfs(ctx, root)
+	squashfs, err := b.buildSquashfs(ctx, "root", root)
+	if err != nil {
+		return Result{}, err
+	}
+	tree, verity, err := b.buildVerity(squashfs)
 	if err != nil {
 		return Result{}, err
 	}
@@ -195,12 +209,12 @@ func (b *builder) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	files := map[string]string{release.KernelPath: vmlinuz, release.InitrdPath: initrd, release.RootPath: squashfs}
-	m, err := b.manifest(k, programs, files)
+	files := map[string]string{release.KernelPath: vmlinuz, release.InitrdPath: initrd, release.RootPath: squashfs, release.VerityPath: tree}
+	m, err := b.manifest(k, programs, files, verity)
 	if err != nil {
 		return Result{}, err
 	}
-	return b.deliver(ctx, m, parts{k, root, programs, files})
+	return b.deliver(ctx, m, parts{k, root, programs, images, files})
 }
 
 // buildVmlinuz returns the kernel as it lies in the image. Debian's kernel for
@@ -238,12 +252,12 @@ func copyKernel(ctx context.Context, c rootfs.Content, file string, compress boo
 	return errors.Join(err, f.Close())
 }
 
-func (b *builder) manifest(k kernel, programs, files map[string]string) (release.Manifest, error) {
-	m := release.Manifest{Schema: release.Schema, Name: b.recipe.Name, Version: b.version, Arch: b.arch, Kernel: k.version}
-	if kube := programs["kube"]; kube != "" {
-		m.Kubernetes = moduleVersion(kube, "k8s.io/kubernetes")
-	}
-	for _, path := range []string{release.KernelPath, release.InitrdPath, release.RootPath} {
+// largeFiles are those of the image that are made outside of it.
+var largeFiles = []string{release.KernelPath, release.InitrdPath, release.RootPath, release.VerityPath}
+
+func (b *builder) manifest(k kernel, programs, files map[string]string, v release.Verity) (release.Manifest, error) {
+	m := release.Manifest{Schema: release.Schema, Name: b.recipe.Name, Version: b.version, Arch: b.arch, Kernel: k.version, Kubernetes: b.kubeVersion(programs), UpgradeFrom: b.recipe.From, Verity: &v}
+	for _, path := range largeFiles {
 		size, sum, err := digest(files[path])
 		if err != nil {
 			return m, err

@@ -1,7 +1,9 @@
 package build
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"github.com/kedgeos/kedge/pkg/api/release"
+	"github.com/kedgeos/kedge/pkg/format/verity"
 )
 
 // A site is a small world to build in: a recipe, its lock, and a mirror that
@@ -177,15 +180,21 @@ func TestBuild(t *testing.T) {
 		}
 	}
 	golden(t, "root.txt", strings.Join(listing, "\n")+"\n")
-	plain := runTool(t, "zstd", "-dc", prefix+"-initrd")
-	cmd := exec.Command("cpio", "-it", "--quiet")
-	cmd.Stdin = strings.NewReader(plain)
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("cpio: %v", err)
+	var names strings.Builder
+	for rest := runTool(t, "zstd", "-dc", prefix+"-initrd"); rest != ""; {
+		cmd := exec.Command("cpio", "-it", "--quiet")
+		cmd.Stdin = strings.NewReader(rest)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("cpio: %v", err)
+		}
+		names.Write(out)
+		names.WriteString("-- end of an archive\n")
+		_, rest, _ = strings.Cut(rest, "TRAILER!!!")
+		rest = strings.TrimLeft(rest, "\x00")
 	}
-	golden(t, "initrd.txt", string(out))
-	cmd = exec.Command("sha256sum", "--quiet", "-c", sumsFile)
+	golden(t, "initrd.txt", names.String())
+	cmd := exec.Command("sha256sum", "--quiet", "-c", sumsFile)
 	cmd.Dir = o.Output
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("sha256sum: %v\n%s", err, out)
@@ -197,6 +206,52 @@ func TestBuild(t *testing.T) {
 	if err != nil || !strings.Contains(string(report), "Kernel modules: 4 kept, 1 left out:\n  fs/left\n") {
 		t.Errorf("report: %v\n%s", err, report)
 	}
+}
+
+// TestVerity lets our reader and, where there is one, veritysetup judge the hash
+// tree of a build.
+func TestVerity(t *testing.T) {
+	s := newSite(t)
+	o := s.options(t)
+	m := mustBuild(t, o).Manifest
+	root := filepath.Join(o.Output, "small-"+release.Version+"-"+o.Arch+"-root.squashfs")
+	trees, _ := filepath.Glob(filepath.Join(o.Cache, "made/verity-*"))
+	listed, ok := m.File(release.VerityPath)
+	if !ok || m.Verity == nil || m.Verity.Path != release.VerityPath || len(trees) != 1 {
+		t.Fatalf("manifest = %+v, trees = %v", m, trees)
+	}
+	size, sum, err := digest(trees[0])
+	if err != nil || size != listed.Size || sum != listed.SHA256 {
+		t.Errorf("the tree has %d bytes and digest %s, %v; the manifest says %+v", size, sum, err, listed)
+	}
+	data, err := os.ReadFile(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := os.ReadFile(trees[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	salt, err := hex.DecodeString(m.Verity.Salt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hash [32]byte
+	if n, err := hex.Decode(hash[:], []byte(m.Verity.RootHash)); n != len(hash) || err != nil {
+		t.Fatalf("root hash %q: %v", m.Verity.RootHash, err)
+	}
+	if err := verity.Verify(bytes.NewReader(data), int64(len(data)), bytes.NewReader(tree), hash, salt); err != nil {
+		t.Error(err)
+	}
+	if tool := "/usr/sbin/veritysetup"; fileExists(tool) {
+		runTool(t, tool, "verify", "--no-superblock", "--salt", m.Verity.Salt, "--data-block-size", fmt.Sprint(m.Verity.DataBlockSize),
+			"--hash-block-size", fmt.Sprint(m.Verity.HashBlockSize), "--data-blocks", fmt.Sprint(len(data)/verity.BlockSize), root, trees[0], m.Verity.RootHash)
+	}
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // TestSameBytes builds twice: in other folders, with another umask, time zone

@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kedgeos/kedge/pkg/api/chunk"
 	"github.com/kedgeos/kedge/pkg/api/release"
+	"github.com/kedgeos/kedge/pkg/host/delta"
 	"github.com/kedgeos/kedge/pkg/host/rootfs"
 )
 
@@ -22,6 +24,7 @@ type parts struct {
 	kernel   kernel
 	root     *rootfs.Tree
 	programs map[string]string
+	images   map[string]string
 	files    map[string]string // by path in the image
 }
 
@@ -43,7 +46,14 @@ func (b *builder) deliver(ctx context.Context, m release.Manifest, p parts) (Res
 			return result, err
 		}
 		result.Manifest = m
-		if err := pointTo(out(b.recipe.Name+"-"+m.Arch+".iso"), prefix+".iso"); err != nil {
+		for _, end := range []string{".iso", ".iso" + chunk.Suffix} {
+			if err := pointTo(out(b.recipe.Name+"-"+m.Arch+end), prefix+end); err != nil {
+				return result, err
+			}
+		}
+	}
+	if b.recipe.wants(outputKubernetes) {
+		if err := b.addKubernetes(ctx, p.programs, p.images, &result); err != nil {
 			return result, err
 		}
 	}
@@ -53,6 +63,9 @@ func (b *builder) deliver(ctx context.Context, m release.Manifest, p parts) (Res
 		write func(io.Writer) error
 	}
 	var list []file
+	if b.recipe.wants("iso") {
+		list = append(list, file{prefix + ".iso" + chunk.Suffix, func(w io.Writer) error { return delta.WriteIndex(out(prefix+".iso"), w) }})
+	}
 	if b.recipe.wants("netboot") {
 		root, _ := m.File(release.RootPath)
 		script, err := fillIn(ipxeScript, map[string]string{"Version": m.Version, "Prefix": prefix, "ID": m.ID, "RootSHA256": root.SHA256, "Serial": serial[m.Arch]})

@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kedgeos/kedge/pkg/format/initramfs"
 	"github.com/kedgeos/kedge/pkg/format/modalias"
@@ -40,7 +41,7 @@ func (b *builder) buildInitrd(ctx context.Context, k kernel, root *rootfs.Tree, 
 	if err != nil {
 		return "", err
 	}
-	key := NewKey("initrd 1").Add(sum, level, b.lock.Date.String(), string(microcode))
+	key := NewKey("initrd 2").Add(sum, level, string(microcode))
 	file, err := b.cache.make("initrd", key, func(temporary string) error {
 		return b.compressInitrd(ctx, t, microcode, level, temporary)
 	})
@@ -60,16 +61,25 @@ func (b *builder) compressInitrd(ctx context.Context, t *rootfs.Tree, microcode 
 	if _, err := out.Write(microcode); err != nil {
 		return err
 	}
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(b.writeArchive(w, t)) }()
-	err = process.Tool{Path: "zstd", Args: []string{"-q", level, "-T1", "-c", "-"}, Stdin: r, Stdout: out}.Run(ctx)
-	r.CloseWithError(err)
-	return err
+	for _, paths := range b.segments(t) {
+		r, w := io.Pipe()
+		go func() { w.CloseWithError(writeArchive(w, t, paths)) }()
+		err = process.Tool{Path: "zstd", Args: []string{"-q", level, "-T1", "-c", "-"}, Stdin: r, Stdout: out}.Run(ctx)
+		r.CloseWithError(err)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (b *builder) writeArchive(w io.Writer, t *rootfs.Tree) error {
-	a := initramfs.NewWriter(w, b.lock.Date)
-	for _, p := range t.Paths() {
+// initrdTime is the time of every file in the initrd. It is always the same, so
+// that what does not change from release to release is packed as before.
+var initrdTime = time.Unix(0, 0)
+
+func writeArchive(w io.Writer, t *rootfs.Tree, paths []string) error {
+	a := initramfs.NewWriter(w, initrdTime)
+	for _, p := range paths {
 		e, _ := t.Get(p)
 		body, err := e.Content.Open()
 		if err != nil {
@@ -80,6 +90,9 @@ func (b *builder) writeArchive(w io.Writer, t *rootfs.Tree) error {
 		if err != nil {
 			return err
 		}
+	}
+	if !slices.Contains(paths, "dev") {
+		return a.Close()
 	}
 	console := initramfs.Entry{Name: "dev/console", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600, Major: 5, Minor: 1}
 	if err := a.Write(console, nil); err != nil {
@@ -198,7 +211,7 @@ func microcodeArchive(root *rootfs.Tree, b *builder) ([]byte, error) {
 		{"usr/lib/firmware/intel-ucode/", "kernel/x86/microcode/GenuineIntel.bin"},
 	}
 	var out bytes.Buffer
-	a := initramfs.NewWriter(&out, b.lock.Date)
+	a := initramfs.NewWriter(&out, initrdTime)
 	made := map[string]bool{}
 	for _, v := range vendors {
 		blob, err := concatenate(root, func(p string, e rootfs.Entry) bool {

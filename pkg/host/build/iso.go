@@ -305,7 +305,7 @@ func (b *builder) xorriso(ctx context.Context, m release.Manifest, iso isoFiles,
 	args = append(args, "-e", "--interval:appended_partition_2:all::", "-no-emul-boot", "-append_partition", "2", "0xef", iso.esp,
 		"-partition_offset", "16", "-appended_part_as_gpt", "-partition_cyl_align", "off", "--gpt_disk_guid", m.ID+m.ID,
 		"-o", to, "-graft-points")
-	for _, name := range []string{release.KernelPath, release.InitrdPath, release.RootPath} {
+	for _, name := range largeFiles {
 		args = append(args, name+"="+iso.files[name])
 	}
 	return full(to, process.Tool{

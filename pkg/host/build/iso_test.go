@@ -24,7 +24,7 @@ func packSample(t *testing.T, arch string) string {
 	m := release.Manifest{Schema: release.Schema, Name: "small", Version: "0.1.0", Arch: arch}
 	iso := isoFiles{grub: filepath.Join(dir, "grub"), tree: filepath.Join(dir, "tree"), esp: filepath.Join(dir, "efi.img"), files: map[string]string{}}
 	writeFiles(t, dir, map[string]string{
-		"vmlinuz": "kernel\n", "initrd": "initrd\n", "root": strings.Repeat("root\n", 1000),
+		"vmlinuz": "kernel\n", "initrd": "initrd\n", "root": strings.Repeat("root of 16 bytes", 1024), "verity": strings.Repeat("v", 4096),
 		"grub/i386-pc/boot_hybrid.img":        strings.Repeat("\x90", 512),
 		"tree/boot/grub/eltorito.img":         strings.Repeat("\x00", 4096),
 		"tree/EFI/BOOT/" + loaderFile(arch):   "MZ stands in for GRUB\n",
@@ -33,7 +33,8 @@ func packSample(t *testing.T, arch string) string {
 	iso.files[release.KernelPath] = filepath.Join(dir, "vmlinuz")
 	iso.files[release.InitrdPath] = filepath.Join(dir, "initrd")
 	iso.files[release.RootPath] = filepath.Join(dir, "root")
-	for _, name := range []string{release.KernelPath, release.InitrdPath, release.RootPath} {
+	iso.files[release.VerityPath] = filepath.Join(dir, "verity")
+	for _, name := range largeFiles {
 		size, sum, err := digest(iso.files[name])
 		if err != nil {
 			t.Fatal(err)
@@ -76,7 +77,7 @@ func TestISO(t *testing.T) {
 		t.Run(arch, func(t *testing.T) {
 			image := packSample(t, arch)
 			toc := runTool(t, "xorriso", "-indev", image, "-report_el_torito", "plain", "-find", "/", "-exec", "lsdl")
-			want := []string{"Volume id    : 'KEDGE_OS'", "UEFI", "/boot/vmlinuz", "/boot/initrd", "/kedge/root.squashfs", "/kedge/release.json", "/kedge/config", "/kedge/images", "/boot/grub/grub.cfg", "/boot/kedge-"}
+			want := []string{"Volume id    : 'KEDGE_OS'", "UEFI", "/boot/vmlinuz", "/boot/initrd", "/kedge/root.squashfs", "/kedge/root.verity", "/kedge/release.json", "/kedge/config", "/kedge/images", "/boot/grub/grub.cfg", "/boot/kedge-"}
 			if arch == "amd64" {
 				want = append(want, "BIOS")
 			}

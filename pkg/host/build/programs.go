@@ -18,11 +18,11 @@ import (
 // compilers.
 var triplet = map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 
-// buildPrograms builds every program and returns their files by name. Go's own
+// buildPrograms builds programs of the recipe and returns their files by name. Go's own
 // build cache makes this quick when nothing has changed, so it is always asked.
-func (b *builder) buildPrograms(ctx context.Context) (map[string]string, error) {
+func (b *builder) buildPrograms(ctx context.Context, programs []Program) (map[string]string, error) {
 	files := map[string]string{}
-	for _, p := range b.recipe.Programs {
+	for _, p := range programs {
 		step := b.step("build " + p.Name)
 		dir, err := b.cache.folder("programs", b.arch, NewKey("program").Add(b.recipe.path(p.Module), fmt.Sprint(p)).String())
 		if err != nil {

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/kedgeos/kedge/pkg/api/release"
 )
 
 // Architectures that images are made for, by their Debian and Go name.
@@ -21,9 +23,10 @@ var Architectures = []string{"amd64", "arm64"}
 // A Recipe says what goes into an image. Paths of the build machine are
 // relative to Root, those of the image are absolute.
 type Recipe struct {
-	Base     string              `yaml:"base"` // another recipe that this one changes: maps merge, lists are replaced
-	Root     string              `yaml:"root"` // folder that other paths start from, relative to the recipe; "" means ".."
-	Name     string              `yaml:"name"` // first part of the names of what is built
+	Base     string              `yaml:"base"`         // another recipe that this one changes: maps merge, lists are replaced
+	Root     string              `yaml:"root"`         // folder that other paths start from, relative to the recipe; "" means ".."
+	Name     string              `yaml:"name"`         // first part of the names of what is built
+	From     string              `yaml:"upgrade_from"` // versions whose machines may take this release, such as ">=0.1.0"; "" means all
 	Debian   Debian              `yaml:"debian"`
 	Packages map[string][]string `yaml:"packages"` // group → Debian packages for the root
 	Only     map[string][]string `yaml:"only"`     // package → paths: nothing else of it goes into the root
@@ -39,7 +42,7 @@ type Recipe struct {
 	Prune    []string            `yaml:"prune"`    // patterns of what packages bring and the root does without
 	Keep     []string            `yaml:"keep"`     // patterns that Prune does not touch
 	Images   []Image             `yaml:"images"`   // container images to preload
-	Outputs  []string            `yaml:"outputs"`  // iso, netboot, sbom; none means all
+	Outputs  []string            `yaml:"outputs"`  // iso, netboot, sbom, kubernetes; none means the first three
 
 	file string // where the recipe was read from
 }
@@ -140,7 +143,11 @@ var (
 	packageForm = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]*( \[[a-z0-9 ]+\])?$`)
 )
 
-var outputKinds = []string{"iso", "netboot", "sbom"}
+// outputKubernetes is Kubernetes alone, which is put beside a system. It is made
+// when it is asked for: it takes as long as a good part of an image.
+const outputKubernetes = "kubernetes"
+
+var outputKinds = []string{"iso", "netboot", "sbom", outputKubernetes}
 
 func (r *Recipe) check() error {
 	switch {
@@ -150,6 +157,9 @@ func (r *Recipe) check() error {
 		return errors.New("debian: suite and components are needed")
 	case r.Kernel.Package == "" || r.Kernel.Modules == "" || r.Kernel.Initrd == "":
 		return errors.New("kernel: package, modules and initrd are needed")
+	}
+	if _, err := release.ParseConstraint(r.From); err != nil {
+		return fmt.Errorf("upgrade_from: %w", err)
 	}
 	for _, groups := range []map[string][]string{r.Packages, r.Tools} {
 		for group, list := range groups {
@@ -213,7 +223,7 @@ func (r *Recipe) modes() (map[string]fs.FileMode, error) {
 
 // wants tells whether an output kind is to be made.
 func (r *Recipe) wants(kind string) bool {
-	return len(r.Outputs) == 0 || slices.Contains(r.Outputs, kind)
+	return len(r.Outputs) == 0 && kind != outputKubernetes || slices.Contains(r.Outputs, kind)
 }
 
 // path returns where a file of the recipe is on the build machine.

@@ -86,10 +86,11 @@ func TestBase(t *testing.T) {
 
 func TestRecipeRefuses(t *testing.T) {
 	for _, c := range []struct{ old, new, want string }{
+		{"name: small", "name: small\nupgrade_from: '>=0.1'", `upgrade_from: read versions ">=0.1"`},
 		{"name: small", "name: Big!", `name: "Big!" is not a name`},
 		{"suite: trixie, ", "", "debian: suite and components are needed"},
 		{"[sample, part]", "['sam ple']", `packages: base: "sam ple" is not a package name`},
-		{"netboot", "floppy", `outputs: "floppy" is none of iso, netboot, sbom`},
+		{"netboot", "floppy", `outputs: "floppy" is none of iso, netboot, sbom, kubernetes`},
 		{"program: hello", "program: other", `there is no program "other"`},
 		{`"0600"`, `"rw"`, `modes: /etc/secret: "rw" is not an octal mode`},
 		{"name: hello,", "name: ,", "programs: number 1"},

@@ -33,6 +33,7 @@ func (b *builder) buildRoot(k kernel, programs, images map[string]string) (*root
 		b.addFolders,
 		func(t *rootfs.Tree) error { return t.AddTar(k.modules, "modules", nil) },
 		func(t *rootfs.Tree) error { return b.addPrograms(t, programs) },
+		func(t *rootfs.Tree) error { return b.addKubeVersion(t, programs) },
 		func(t *rootfs.Tree) error { return b.addImages(t, images) },
 		b.addOverlays,
 		b.addLinks,
@@ -155,20 +156,27 @@ func (b *builder) addPrograms(t *rootfs.Tree, programs map[string]string) error 
 		if p.Destination == "" {
 			continue
 		}
-		info, err := os.Stat(programs[p.Name])
-		if err != nil {
+		if err := addProgram(t, p, programs[p.Name]); err != nil {
 			return err
 		}
-		c := rootfs.Content{Path: programs[p.Name], Size: info.Size()}
-		for _, to := range append([]string{p.Destination}, p.Copies...) {
-			if err := t.File(to, 0o755, c, p.Name); err != nil {
-				return err
-			}
+	}
+	return nil
+}
+
+func addProgram(t *rootfs.Tree, p Program, file string) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	c := rootfs.Content{Path: file, Size: info.Size()}
+	for _, to := range append([]string{p.Destination}, p.Copies...) {
+		if err := t.File(to, 0o755, c, p.Name); err != nil {
+			return err
 		}
-		for name, target := range p.Links {
-			if err := t.Symlink(name, target, p.Name); err != nil {
-				return err
-			}
+	}
+	for name, target := range p.Links {
+		if err := t.Symlink(name, target, p.Name); err != nil {
+			return err
 		}
 	}
 	return nil

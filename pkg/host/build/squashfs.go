@@ -18,27 +18,28 @@ var squashfsLevel = map[string][]string{
 	"fast":    {"-comp", "zstd", "-Xcompression-level", "3", "-b", "128K"},
 }
 
-// buildSquashfs writes the root as a squashfs file and returns its path in the
+// buildSquashfs writes a tree as a squashfs file and returns its path in the
 // cache. The tree goes in as a tar stream, so modes need no rights. Every file
 // belongs to root: only that way mksquashfs gives the root folder itself to root,
 // whoever runs the build.
-func (b *builder) buildSquashfs(ctx context.Context, t *rootfs.Tree) (string, error) {
-	step := b.step("build root.squashfs")
+func (b *builder) buildSquashfs(ctx context.Context, name string, t *rootfs.Tree) (string, error) {
+	step := b.step("build " + name + ".squashfs")
 	sum, err := t.Digest()
 	if err != nil {
 		return "", err
 	}
 	version, err := toolVersion(ctx, "mksquashfs")
 	if err != nil {
-		return "", fmt.Errorf("build root.squashfs: %w", err)
+		return "", fmt.Errorf("build %s.squashfs: %w", name, err)
 	}
 	options := squashfsLevel[b.Compression]
-	key := NewKey("squashfs 2").Add(sum, version, b.lock.Date.String()).Add(options...)
-	file, err := b.cache.make("root", key, func(temporary string) error {
-		return b.squash(ctx, t, options, temporary, step)
+	order := b.packOrder(t)
+	key := NewKey("squashfs 3").Add(sum, version, b.lock.Date.String()).Add(options...).Add(order...)
+	file, err := b.cache.make(name, key, func(temporary string) error {
+		return b.squash(ctx, t, order, options, temporary, step)
 	})
 	if err != nil {
-		return "", fmt.Errorf("build root.squashfs: %w", err)
+		return "", fmt.Errorf("build %s.squashfs: %w", name, err)
 	}
 	info, err := os.Stat(file)
 	if err != nil {
@@ -48,13 +49,13 @@ func (b *builder) buildSquashfs(ctx context.Context, t *rootfs.Tree) (string, er
 	return file, nil
 }
 
-func (b *builder) squash(ctx context.Context, t *rootfs.Tree, options []string, file string, step Step) error {
+func (b *builder) squash(ctx context.Context, t *rootfs.Tree, order, options []string, file string, step Step) error {
 	if err := os.Remove(file); err != nil { // mksquashfs wants to make it
 		return err
 	}
 	r, w := io.Pipe()
 	counted := &counter{w: w, total: t.Size(), step: step}
-	go func() { w.CloseWithError(t.WriteTar(counted, b.lock.Date)) }()
+	go func() { w.CloseWithError(t.WriteTarOf(counted, b.lock.Date, order)) }()
 	args := append([]string{"-", file, "-tar", "-noappend", "-quiet", "-no-progress", "-exports", "-all-root", "-root-mode", "0755"}, options...)
 	err := process.Tool{
 		Path: "mksquashfs", Args: args, Stdin: r,

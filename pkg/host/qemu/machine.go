@@ -25,10 +25,13 @@ type Spec struct {
 	Firmware Firmware // "" as in Options
 	Machine  string   // "" as in Options
 	Accel    Accelerator
-	Memory   int    // MiB
-	CPUs     int    //
+	Memory   int // MiB
+	CPUs     int //
+	Clock    time.Time
 	Direct   bool   // boot the image's kernel without a boot loader
 	Append   string // with Direct: more of the kernel command line
+	Kernel   string // of another system, with Initrd; Append is its whole command line
+	Initrd   string //
 	Config   string // config.yaml handed over by the machine, beside the SSH key
 	Drives   []Drive
 	Network  Network // Forwards are made by Launch when User is set
@@ -113,7 +116,7 @@ func (vm *VM) options(ctx context.Context, s Spec) (Options, error) {
 		manifest, s.Arch = m, m.Arch
 	}
 	o := Options{
-		Arch: s.Arch, Machine: s.Machine, Firmware: s.Firmware, Accel: s.Accel, Memory: s.Memory, CPUs: s.CPUs,
+		Arch: s.Arch, Machine: s.Machine, Firmware: s.Firmware, Accel: s.Accel, Memory: s.Memory, CPUs: s.CPUs, Clock: s.Clock,
 		Network: s.Network, Console: vm.path("console.sock"), Log: vm.Log, QMP: vm.path("qmp.sock"),
 	}.normal()
 	if err := findProgram(s.Arch); err != nil {
@@ -127,6 +130,10 @@ func (vm *VM) options(ctx context.Context, s Spec) (Options, error) {
 		if err := step(&o, s); err != nil {
 			return o, err
 		}
+	}
+	if s.Kernel != "" {
+		o.Kernel, o.Initrd, o.Append = s.Kernel, s.Initrd, s.Append
+		return o, nil
 	}
 	if s.Direct {
 		return o, vm.direct(&o, s, manifest)

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Firmware starts the boot loader.
@@ -30,13 +31,17 @@ const (
 // Bus says what a drive looks like to the machine.
 type Bus string
 
-// The kinds of drive: a CD-ROM, a USB stick, and disks: virtio's, NVMe and SATA.
+// The kinds of drive: a CD-ROM, a USB stick, and disks: virtio's, NVMe, NVMe with
+// sectors of 4096 bytes, SATA, and an SD card.
 const (
 	CDROM Bus = "cdrom"
 	USB   Bus = "usb"
 	Disk  Bus = "disk"
 	NVMe  Bus = "nvme"
 	SATA  Bus = "sata" // amd64 only
+
+	NVMe4K Bus = "nvme4k"
+	MMC    Bus = "mmc" // a file whose size is a power of two
 )
 
 // A Drive is one medium or disk. Boot drives are tried in the order of the list.
@@ -88,8 +93,9 @@ type Options struct {
 	Code     string   // UEFI firmware
 	Vars     string   // UEFI variables; QEMU writes them
 	Accel    Accelerator
-	Memory   int // MiB; 0 means DefaultMemory
-	CPUs     int // 0 means DefaultCPUs
+	Memory   int       // MiB; 0 means DefaultMemory
+	CPUs     int       // 0 means DefaultCPUs
+	Clock    time.Time // of the machine at its start; zero means now
 	Drives   []Drive
 	Kernel   string // boots this directly, without a boot loader
 	Initrd   string
@@ -144,6 +150,9 @@ func (o Options) Args() ([]string, error) {
 	a.add("-nodefaults", "-no-user-config", "-display", "none")
 	a.add("-machine", o.Machine, "-accel", string(o.Accel), "-cpu", o.cpu())
 	a.add("-smp", fmt.Sprint(o.CPUs), "-m", fmt.Sprint(o.Memory))
+	if !o.Clock.IsZero() {
+		a.add("-rtc", "base="+o.Clock.UTC().Format("2006-01-02T15:04:05"))
+	}
 	o.control(a)
 	o.firmware(a)
 	o.drives(a)
@@ -180,8 +189,8 @@ func (o Options) check() error {
 		return fmt.Errorf("virtual machine: no accelerator given")
 	}
 	for _, d := range o.Drives {
-		if !slices.Contains([]Bus{CDROM, USB, Disk, NVMe, SATA}, d.Bus) {
-			return fmt.Errorf("virtual machine: %s: drive kind %q is not cdrom, usb, disk, nvme or sata", d.File, d.Bus)
+		if !slices.Contains([]Bus{CDROM, USB, Disk, NVMe, NVMe4K, SATA, MMC}, d.Bus) {
+			return fmt.Errorf("virtual machine: %s: drive kind %q is not cdrom, usb, disk, nvme, nvme4k, sata or mmc", d.File, d.Bus)
 		}
 		if d.Log != "" && (d.Bus != Disk || d.Format != "" && d.Format != "raw") {
 			return fmt.Errorf("virtual machine: %s: only a raw drive of the kind disk can have its writes logged", d.File)
@@ -264,13 +273,16 @@ func (o Options) drives(a *arguments) {
 			a.add("-device", "qemu-xhci")
 		}
 		device += ",id=" + id + "-dev,drive=" + id
-		if d.Bus == NVMe || d.Bus == SATA || d.Bus == Disk {
+		if d.Bus == MMC {
+			a.add("-device", "sdhci-pci")
+		}
+		if d.Bus == NVMe || d.Bus == NVMe4K || d.Bus == SATA || d.Bus == Disk {
 			device += ",serial=kedge-" + id
 		}
 		if d.Log != "" {
 			device += ",discard=off,write-zeroes=off,request-merging=off"
 		}
-		if d.Boot && o.Kernel == "" { // a kernel given directly has place 0 itself
+		if d.Boot && o.Kernel == "" && d.Bus != MMC { // a kernel given directly has place 0 itself
 			device += fmt.Sprintf(",bootindex=%d", boot)
 			boot++
 		}
@@ -284,6 +296,10 @@ func (o Options) device(bus Bus) string {
 		return "usb-storage"
 	case bus == NVMe:
 		return "nvme"
+	case bus == NVMe4K:
+		return "nvme,logical_block_size=4096,physical_block_size=4096"
+	case bus == MMC:
+		return "sd-card"
 	case bus == SATA:
 		return "ide-hd"
 	case bus == CDROM && o.Arch == "arm64":

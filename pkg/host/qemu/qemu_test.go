@@ -18,6 +18,8 @@ func TestArgs(t *testing.T) {
 		"amd64-uefi-usb": {Arch: "amd64", Accel: KVM, Firmware: UEFI, Code: "code.fd", Vars: "vars.fd", Memory: 1024, CPUs: 1,
 			Drives: []Drive{{File: "a.iso", Bus: USB, ReadOnly: true, Boot: true}, {File: "stick.img", Bus: USB}, {File: "state.img", Bus: Disk}},
 			FwCfg:  []FwCfg{{"opt/org.kedgeos/config", "/r/config.yaml"}}},
+		"amd64-disks": {Arch: "amd64", Accel: Software, Drives: []Drive{
+			{File: "a", Bus: SATA, Boot: true}, {File: "b", Bus: MMC, Boot: true}, {File: "c", Bus: NVMe4K, Boot: true}, {File: "d", Bus: USB, Boot: true}}},
 		"amd64-direct": {Arch: "amd64", Accel: Software, Kernel: "/r/vmlinuz", Initrd: "/r/initrd", Append: "kedge.id=0123 kedge.mode=live",
 			Drives: []Drive{{File: "a.iso", Bus: CDROM, Boot: true}}},
 		"amd64-netboot": {Arch: "amd64", Accel: Software,

@@ -348,10 +348,16 @@ var ErrDamaged = errors.New("content changed while it was written")
 
 // WriteTar writes the tree as a tar stream, in order of path, all times set to
 // mtime.
-func (t *Tree) WriteTar(w io.Writer, mtime time.Time) error {
+func (t *Tree) WriteTar(w io.Writer, mtime time.Time) error { return t.WriteTarOf(w, mtime, t.Paths()) }
+
+// WriteTarOf writes those paths of the tree, in that order.
+func (t *Tree) WriteTarOf(w io.Writer, mtime time.Time, paths []string) error {
 	tw := tar.NewWriter(w)
-	for _, p := range t.Paths() {
-		e := t.entries[p]
+	for _, p := range paths {
+		e, ok := t.entries[p]
+		if !ok {
+			return fmt.Errorf("write %s: %w", p, fs.ErrNotExist)
+		}
 		h := &tar.Header{Name: p, Uid: e.UID, Gid: e.GID, Size: e.Content.Size, ModTime: mtime, Format: tar.FormatGNU}
 		h.Mode = int64(e.Mode.Perm()) | special(e.Mode)
 		switch {

@@ -214,7 +214,7 @@ func Unsupported(e config.Effective) []config.Problem {
 	for _, k := range []struct {
 		key string
 		set bool
-	}{{"no_format", install.NoFormat}, {"debug", install.Debug}, {"tty", install.TTY != ""}} {
+	}{{"debug", install.Debug}, {"tty", install.TTY != ""}} {
 		if k.set {
 			say("kedge.install."+k.key, "skipped: not in this version")
 		}

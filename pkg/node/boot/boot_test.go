@@ -129,6 +129,8 @@ func TestSourceOf(t *testing.T) {
 		err  string
 	}{
 		{"kedge.id=0123", Source{ID: "0123"}, ""},
+		{"kedge.id=1 kedge.slot=b kedge.partition=AA kedge.trial=1", Source{ID: "1", Slot: "b", Partition: "aa", Trial: true}, ""},
+		{"kedge.id=1 kedge.slot=b kedge.trial=0", Source{ID: "1", Slot: "b"}, ""},
 		{"quiet", Source{}, "no kedge.id= on the kernel command line: any medium could be the wrong one"},
 		{"kedge.root=http://h/r kedge.root_sha256=" + sum, Source{URL: "http://h/r", SHA256: strings.ToLower(sum)}, ""},
 		{"kedge.id=1 kedge.root=https://h/r kedge.root_sha256=" + sum, Source{ID: "1", URL: "https://h/r", SHA256: strings.ToLower(sum)}, ""},

@@ -16,8 +16,12 @@ import (
 	"github.com/kedgeos/kedge/pkg/sys/process"
 )
 
-// ErrReboot means that a person, or nobody for too long, asked for a restart.
-var ErrReboot = errors.New("restart asked for")
+// ErrReboot means that a person asked for a restart, or, when it is ErrNobody
+// too, that nobody was there for too long.
+var (
+	ErrReboot = errors.New("restart asked for")
+	ErrNobody = fmt.Errorf("%w by nobody", ErrReboot)
+)
 
 // patience is how long the emergency console waits for a key before it lets
 // the machine try once more from the start.
@@ -97,7 +101,7 @@ func (e Emergency) Talk(ctx context.Context, t Terminal) error {
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.WriteString("\nnobody here, restarting\n")
-			return ErrReboot
+			return ErrNobody
 		}
 		if err != nil {
 			return err
@@ -192,7 +196,7 @@ func (e Emergency) TalkAll(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("%w: no console: %w", ErrReboot, errors.Join(failed...))
+	return fmt.Errorf("%w: no console: %w", ErrNobody, errors.Join(failed...))
 }
 
 func (e Emergency) talkOn(ctx context.Context, name string) error {

@@ -13,12 +13,12 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/format/cmdline"
 	"github.com/kedgeos/kedge/pkg/sys/block"
 	"github.com/kedgeos/kedge/pkg/sys/console"
 	"github.com/kedgeos/kedge/pkg/sys/kernel"
 	"github.com/kedgeos/kedge/pkg/sys/mount"
+	"github.com/kedgeos/kedge/pkg/sys/power"
 )
 
 const (
@@ -79,6 +79,8 @@ type initrd struct {
 	journal *Journal
 	modules *kernel.Modules
 	device  block.Device // the medium; empty in a network boot
+	guard   *guard
+	source  Source
 
 	mu     sync.Mutex
 	reason string // why there is no root yet
@@ -117,6 +119,7 @@ func (i *initrd) why() string {
 // searchTimeout the emergency console opens beside it.
 func (i *initrd) findRoot(ctx context.Context) error {
 	source, err := sourceOf(i.params)
+	i.source = source
 	if err != nil {
 		i.fail("%v\n", err)
 		return i.emergency(ctx, nil, nil)
@@ -131,11 +134,16 @@ func (i *initrd) findRoot(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	i.loadModules(ctx)
+	if i.journal.Record().Trial {
+		i.guard = newGuard(func() (*power.Watchdog, error) { return startWatchdog(i.modules) }, func(err error) { i.journal.Note(err.Error()) })
+	}
 
 	again := make(chan struct{}, 1)
 	found := make(chan error, 1)
 	go func() {
-		if source.URL != "" {
+		if held, err := i.takeover(source); held && err == nil {
+			found <- nil
+		} else if source.URL != "" {
 			found <- i.fetchRoot(ctx, source, again)
 		} else {
 			found <- i.searchRoot(ctx, source, again)
@@ -223,9 +231,12 @@ func (i *initrd) searchRoot(ctx context.Context, source Source, again <-chan str
 		}
 		i.fail("%s", noMedium(source.ID, search.Refused()))
 		if d, found := search.Look(devices, openDevice); found {
-			err := i.mountMedium(d)
+			err := i.mountMedium(d, source.ID)
 			if err == nil {
 				return nil
+			}
+			if source.Trial && errors.Is(err, errDamaged) {
+				return err // the release before this one is whole: on to it
 			}
 			search.Refuse(d, err)
 			if text := err.Error(); text != last {
@@ -277,23 +288,25 @@ func short(refused []Refusal) string {
 	return strings.Join(names, " ")
 }
 
-func (i *initrd) mountMedium(d block.Device) error {
+func (i *initrd) mountMedium(d block.Device, id string) error {
 	i.load(initrdModules)
 	medium := mnt("iso9660", d.Path, mediumDir, "ro,nosuid,nodev")
 	if err := medium.Do(Host{}); err != nil {
 		return err
 	}
-	if err := i.mountRoot(mediumDir + "/" + release.RootPath); err != nil {
+	verified, err := mountImage(mediumDir, id)
+	if err != nil {
 		mount.Detach(mediumDir)
 		return err
 	}
 	i.device = d
-	i.journal.Update(func(r *Record) { r.Medium = d.Path })
+	i.journal.Update(func(r *Record) { r.Medium, r.Verity = d.Path, verified })
 	i.journal.Stage(StageMedium)
 	return nil
 }
 
-func (i *initrd) mountRoot(squashfs string) error {
+// mountFetched mounts a root whose digest was checked as a whole.
+func (i *initrd) mountFetched(squashfs string) error {
 	i.load(initrdModules)
 	device, err := block.AttachLoop(squashfs)
 	if err != nil {
@@ -316,7 +329,7 @@ func (i *initrd) fetchRoot(ctx context.Context, source Source, again <-chan stru
 	for {
 		err := download(ctx, source, i.say, i.touch)
 		if err == nil {
-			if err = i.mountRoot(fetched); err == nil {
+			if err = i.mountFetched(fetched); err == nil {
 				i.journal.Stage(StageMedium)
 				return nil
 			}
@@ -350,6 +363,9 @@ func (i *initrd) emergency(ctx context.Context, found <-chan error, again chan<-
 		i.say("found what was missing, going on")
 		return err
 	case err := <-ended:
+		if errors.Is(err, ErrNobody) {
+			i.tryOther()
+		}
 		return err
 	}
 }
@@ -368,6 +384,7 @@ func emergencyConsole(params []cmdline.Param, why func() string, again chan<- st
 // enter makes newRoot the root and runs its init. It returns only with an
 // error.
 func (i *initrd) enter() error {
+	i.bequeath()
 	if i.modules != nil {
 		i.modules.Close()
 	}

@@ -63,9 +63,13 @@ func (s *Search) place(d block.Device) bool {
 }
 
 // Refuse takes back that a device is the medium: it was of no use. The next look
-// finds it again, unless another fits first.
+// finds it again, unless another fits first, or its root is damaged: no look
+// mends that.
 func (s *Search) Refuse(d block.Device, reason error) {
-	s.refused[d] = fmt.Errorf("%w: %w", errRead, reason)
+	if !errors.Is(reason, errDamaged) {
+		reason = fmt.Errorf("%w: %w", errRead, reason)
+	}
+	s.refused[d] = reason
 }
 
 // Refused returns what the last look did not take, by name of the device.

@@ -105,6 +105,14 @@ func TestSearch(t *testing.T) {
 	if d, found := s.Look(devices, open); !found || d.Path != "/dev/sr0" {
 		t.Errorf("Look after Refuse = %v, %v; want /dev/sr0 again", d, found)
 	}
+	s.Refuse(devices[1], fmt.Errorf("%w (block 0): mount: input/output error", errDamaged))
+	before := opened["/dev/sr0"]
+	if d, found := s.Look(devices, open); found || opened["/dev/sr0"] != before {
+		t.Errorf("Look after damage = %v, %v, opened %d times more; want it left alone", d, found, opened["/dev/sr0"]-before)
+	}
+	if told := noMedium(id, s.Refused()); !strings.Contains(told, "  /dev/sr0: root file system is damaged (block 0): mount") {
+		t.Errorf("of a damaged medium: %q", told)
+	}
 	slots := []block.Device{{Path: "/dev/sdb3", Size: 1 << 20, PartName: "KEDGE-A", PartUUID: "aa"}, {Path: "/dev/sr0", Size: 1 << 20}, {Path: "/dev/sdb4", Size: 1 << 20, PartName: "KEDGE-B", PartUUID: "bb"},
 		{Path: "/dev/sdc4", Size: 1 << 20, PartName: "KEDGE-B", PartUUID: "cc"}}
 	s = Search{ID: id}

@@ -23,6 +23,7 @@ type Source struct {
 	ID        string // of the medium that has it, or
 	Slot      string // that medium is this slot of a disk,
 	Partition string // with this unique ID
+	Trial     bool   // that slot is on trial
 	URL       string // where it is fetched from
 	SHA256    string // of what is fetched, hexadecimal
 }
@@ -37,7 +38,8 @@ func sourceOf(params []cmdline.Param) (Source, error) {
 		}
 		partition, _ := cmdline.Get(params, "kedge.partition")
 		slot, _ := cmdline.Get(params, "kedge.slot")
-		return Source{ID: id, Slot: slot, Partition: strings.ToLower(partition)}, nil
+		trial, _ := cmdline.Get(params, "kedge.trial")
+		return Source{ID: id, Slot: slot, Partition: strings.ToLower(partition), Trial: slot != "" && trial == "1"}, nil
 	}
 	sum, _ := cmdline.Get(params, "kedge.root_sha256")
 	u, err := url.Parse(root)

@@ -47,14 +47,18 @@ const RecordPath = "/run/kedge/boot.json"
 
 // A Record says how this boot went so far.
 type Record struct {
-	Mode     string  `json:"mode"`
-	ID       string  `json:"id"`
-	Medium   string  `json:"medium"`          // device that the system was started from; "" when there is none
-	Root     string  `json:"root"`            // URL that the root came from; "" when it was a medium
-	Slot     string  `json:"slot,omitempty"`  // a or b, of an installed system
-	Trial    bool    `json:"trial,omitempty"` // the slot is on trial
-	Stages   []Mark  `json:"stages"`
-	Messages []Event `json:"messages"`
+	Mode        string  `json:"mode"`
+	ID          string  `json:"id"`
+	Medium      string  `json:"medium"`            // device that the system was started from; "" when there is none
+	Root        string  `json:"root"`              // URL that the root came from; "" when it was a medium
+	Slot        string  `json:"slot,omitempty"`    // a or b, of an installed system
+	Trial       bool    `json:"trial,omitempty"`   // the slot is on trial
+	Verity      bool    `json:"verity,omitempty"`  // the kernel checks each block of the root that it reads
+	Damage      string  `json:"damage,omitempty"`  // what such a check found
+	StateDamage string  `json:"damaged,omitempty"` // why the state cannot be used; all is in memory then
+	State       string  `json:"state,omitempty"`   // device of the state that is damaged
+	Stages      []Mark  `json:"stages"`
+	Messages    []Event `json:"messages"`
 }
 
 // A Mark is a stage with the time it was reached.

@@ -2,7 +2,6 @@ package boot
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,7 +11,6 @@ import (
 	"github.com/kedgeos/kedge/pkg/format/cmdline"
 	"github.com/kedgeos/kedge/pkg/sys/atomicfile"
 	"github.com/kedgeos/kedge/pkg/sys/console"
-	"github.com/kedgeos/kedge/pkg/sys/mount"
 	"github.com/kedgeos/kedge/pkg/sys/power"
 )
 
@@ -26,28 +24,19 @@ const (
 // resetPatience is how long the question of the boot menu's factory reset waits.
 const resetPatience = time.Minute
 
-// reset empties the state when the boot menu or an earlier boot asked for it.
-func (s *System) reset(ctx context.Context, state string) error {
-	const dir = runDir + "/reset"
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	if err := mount.Mount(mount.Spec{Type: "ext4", Source: state, Target: dir, Options: "nosuid,nodev"}); err != nil {
-		return err
-	}
-	err := func() error {
-		if word, _ := cmdline.Get(s.Params, "kedge.reset"); word == "ask" && s.askReset(ctx) {
-			if err := markReset(dir); err != nil {
-				return err
-			}
+// reset empties the state, mounted at dir, when the boot menu or an earlier boot
+// asked for it.
+func (s *System) reset(ctx context.Context, dir string) error {
+	if word, _ := cmdline.Get(s.Params, "kedge.reset"); word == "ask" && s.askReset(ctx) {
+		if err := markReset(dir); err != nil {
+			return err
 		}
-		if !exists(filepath.Join(dir, ResetMark)) {
-			return nil
-		}
-		s.say("factory reset: removing all state")
-		return resetState(dir)
-	}()
-	return errors.Join(err, mount.Unmount(dir))
+	}
+	if !exists(filepath.Join(dir, ResetMark)) {
+		return nil
+	}
+	s.say("factory reset: removing all state")
+	return resetState(dir)
 }
 
 func markReset(dir string) error {

@@ -35,6 +35,9 @@ type System struct {
 	Journal *Journal
 	Modules *kernel.Modules // nil when there are none
 	Mode    string
+
+	guard    *guard
+	fallback string // mode of a machine without state; "" waits for the state
 }
 
 // LogDir is where the logs of services lie.
@@ -58,14 +61,19 @@ func Root(ctx context.Context) (*System, error) {
 	if s.Journal, err = OpenJournal(RecordPath); err != nil {
 		s.Journal.Note(err.Error())
 	}
+	s.takeWatchdog()
 	s.Journal.Stage(StageRoot)
 	if s.Params, err = kernel.Cmdline(); err != nil {
 		return nil, err
 	}
 	setLogLevel(s.Params)
 	mode, _ := cmdline.Get(s.Params, "kedge.mode")
-	s.Mode = modeOf(mode)
+	fallback, _ := cmdline.Get(s.Params, "kedge.fallback_mode")
+	s.Mode, s.fallback = modes(mode, fallback)
 	s.Journal.Update(func(r *Record) { r.Mode = s.Mode })
+	if fallback != "" && fallback != s.fallback {
+		s.say(fmt.Sprintf("kedge.fallback_mode=%s has no effect: it is install, live or rescue, and goes with kedge.mode=disk or with no kedge.mode", fallback))
+	}
 	s.announce(mode)
 	return s, s.setUp(ctx)
 }
@@ -98,12 +106,21 @@ func (s *System) setUp(ctx context.Context) error {
 		if state, err = s.waitForState(ctx); err != nil {
 			return err
 		}
-		if err := s.reset(ctx, state); err != nil {
-			s.note(err) // the mount below says more
+	}
+	if state != "" {
+		s.noteError(s.growPartition(state))
+		if err := s.openState(ctx, state); err != nil {
+			state = s.loseState(ctx, state, err)
 		}
 	}
 	if err := Run(host, varSteps(state), s.note); err != nil {
 		return err
+	}
+	switch {
+	case state != "":
+		s.noteError(s.growFileSystem(state, "/var"))
+	case s.Mode == ModeDisk:
+		s.noteError(giveBack(salvageDir, "/var"))
 	}
 	modules.Wait()
 	if err := Run(host, lastSteps(exists("/sys/firmware/efi")), s.note); err != nil {
@@ -166,7 +183,8 @@ func setLimits(note func(error)) {
 }
 
 // waitForState returns the device with the state file system. When it does not
-// appear, the emergency console opens beside the search.
+// appear, the mode becomes the one to fall back to, with no device; without such
+// a mode, the emergency console opens beside the search.
 func (s *System) waitForState(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -189,6 +207,10 @@ func (s *System) waitForState(ctx context.Context) (string, error) {
 	case path := <-found:
 		return path, nil
 	case <-time.After(stateTimeout):
+	}
+	if s.fallback != "" {
+		s.fallBack()
+		return "", nil
 	}
 	why := func() string { return noState(block.List()) }
 	Stopped(StageRoot, errors.New(strings.TrimRight(why(), "\n")))
@@ -213,11 +235,15 @@ func findState(medium string) string {
 	if path, installed := besideSlot(devices, medium); installed {
 		return path
 	}
-	all, err := block.Find(StateLabel)
-	if err != nil || len(all) == 0 {
+	if all, err := block.Find(StateLabel); err == nil && len(all) > 0 {
+		return all[0].Path
+	}
+	// A file system whose label cannot be read is damaged, not absent.
+	i := slices.IndexFunc(devices, func(d block.Device) bool { return d.Partition && d.PartName == layout.StateName })
+	if i < 0 {
 		return ""
 	}
-	return all[0].Path
+	return devices[i].Path
 }
 
 // besideSlot returns the state partition on the disk of a slot; installed is

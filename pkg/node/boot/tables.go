@@ -43,6 +43,7 @@ func handOver() []Step {
 // initrdModules have no device that asks for them.
 var initrdModules = Modules{
 	"loop", "squashfs", "overlay", "isofs", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859-1", "nls_utf8", "ext4",
+	"dm_mod", "dm_verity", "sha256_ssse3", "sha2_ce", "sha256_arm64",
 }
 
 // netbootModules are wanted when the root comes over the network.

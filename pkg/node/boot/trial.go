@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/kedgeos/kedge/pkg/sys/kernel"
 	"github.com/kedgeos/kedge/pkg/sys/power"
 )
 
@@ -17,54 +18,137 @@ const TrialOver = "/run/kedge/trial-over"
 // limit; process 1 only sees to it that somebody does.
 const (
 	trialLimit      = 25 * time.Minute
+	damagedLimit    = 2 * time.Minute // the same, of a slot whose root is damaged
 	watchdogTimeout = 60 * time.Second
 	watchdogPet     = 10 * time.Second
+	watchdogWait    = time.Second // for the hardware's driver
 )
 
-// GuardTrial keeps a slot on trial from staying when its agent cannot decide,
-// and resets the machine when process 1 or the kernel hang. It returns when the
-// trial is over, or with an error when the machine has to restart.
+// watchdogVar names the file of the watchdog that the initrd has started, in
+// the environment of the root's init.
+const watchdogVar = "KEDGE_WATCHDOG"
+
+// A guard pets the watchdog of a trial, which resets the machine when process 1
+// or the kernel hang. The nil guard is that of no trial.
+type guard struct {
+	stop, stopped chan struct{}
+	dog           *power.Watchdog // nil without one
+}
+
+// newGuard starts what start returns, in the background.
+func newGuard(start func() (*power.Watchdog, error), note func(error)) *guard {
+	g := &guard{stop: make(chan struct{}), stopped: make(chan struct{})}
+	go func() {
+		defer close(g.stopped)
+		var err error
+		if g.dog, err = start(); err != nil {
+			note(err)
+			return
+		}
+		for {
+			if err := g.dog.Pet(); err != nil {
+				note(err)
+			}
+			select {
+			case <-g.stop:
+				return
+			case <-time.After(watchdogPet):
+			}
+		}
+	}()
+	return g
+}
+
+// end leaves the watchdog, which runs, to the caller: nil when there is none.
+func (g *guard) end() *power.Watchdog {
+	if g == nil {
+		return nil
+	}
+	close(g.stop)
+	<-g.stopped
+	return g.dog
+}
+
+// startWatchdog starts the hardware's watchdog, or the kernel's own where there
+// is none.
+func startWatchdog(modules *kernel.Modules) (*power.Watchdog, error) {
+	const device = "/dev/watchdog"
+	there := func() bool {
+		for end := time.Now().Add(watchdogWait); !exists(device); time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				return false
+			}
+		}
+		return true
+	}
+	if !there() && modules != nil {
+		if err := modules.Load("softdog"); err != nil {
+			return nil, err
+		}
+		there()
+	}
+	return power.OpenWatchdog(device, watchdogTimeout)
+}
+
+// bequeath hands the watchdog of a trial on to the root's init.
+func (i *initrd) bequeath() {
+	dog := i.guard.end()
+	if dog == nil {
+		return
+	}
+	file, err := dog.Bequeath()
+	if err == nil {
+		err = os.Setenv(watchdogVar, file)
+	}
+	if err != nil {
+		i.journal.Note(err.Error())
+	}
+}
+
+// takeWatchdog pets the watchdog that the initrd has started, while the root
+// is set up and beyond.
+func (s *System) takeWatchdog() {
+	file := os.Getenv(watchdogVar)
+	if file == "" {
+		return
+	}
+	os.Unsetenv(watchdogVar)
+	s.guard = newGuard(func() (*power.Watchdog, error) { return power.TakeWatchdog(file) }, s.note)
+}
+
+// GuardTrial keeps a slot on trial from staying when its agent cannot decide.
+// It returns when the trial is over, or with an error when the machine has to
+// restart.
 func (s *System) GuardTrial(ctx context.Context) error {
 	if !s.Journal.Record().Trial {
 		return nil
 	}
-	dog := s.watchdog()
-	if dog != nil {
-		defer dog.Close()
-	}
-	for end := time.Now().Add(trialLimit); ctx.Err() == nil; {
+	for end, damaged := time.Now().Add(trialLimit), false; ctx.Err() == nil; pause(ctx, watchdogPet) {
 		if exists(TrialOver) {
-			return nil
+			break
 		}
-		if time.Now().After(end) {
-			return fmt.Errorf("the trial of slot %s was not decided within %v", s.Journal.Record().Slot, trialLimit)
+		r := s.Journal.Record()
+		if r.Damage != "" && !damaged {
+			// The agent gives it up with this reason, unless the damage is its own.
+			damaged, end = true, sooner(end, time.Now().Add(damagedLimit))
 		}
-		if dog != nil {
-			if err := dog.Pet(); err != nil {
-				s.note(err)
-			}
+		if time.Now().Before(end) {
+			continue
 		}
-		pause(ctx, watchdogPet)
+		if damaged {
+			return fmt.Errorf("the trial of slot %s was not ended: %s", r.Slot, r.Damage)
+		}
+		return fmt.Errorf("the trial of slot %s was not decided within %v", r.Slot, trialLimit)
+	}
+	if dog := s.guard.end(); dog != nil {
+		return dog.Close()
 	}
 	return nil
 }
 
-// watchdog starts the hardware's watchdog, or the kernel's own where there is
-// none; nil when neither can be had.
-func (s *System) watchdog() *power.Watchdog {
-	const device = "/dev/watchdog"
-	if _, err := os.Stat(device); err != nil && s.Modules != nil {
-		if err := s.Modules.Load("softdog"); err != nil {
-			s.note(err)
-		}
+func sooner(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
 	}
-	for end := time.Now().Add(5 * time.Second); !exists(device) && time.Now().Before(end); {
-		time.Sleep(100 * time.Millisecond)
-	}
-	dog, err := power.OpenWatchdog(device, watchdogTimeout)
-	if err != nil {
-		s.note(err)
-		return nil
-	}
-	return dog
+	return a
 }

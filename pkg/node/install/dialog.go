@@ -226,7 +226,9 @@ func (a *asker) confirm() error {
 	}
 	a.say("\nKedge %s goes to %s.\n", a.known.Version, disk)
 	word, question := "yes", "Type yes to go on"
-	if len(disk.Holds) > 0 {
+	if a.known.Config.Kedge.Install.NoFormat {
+		a.say("The system and the boot loader there are written anew; its state stays (install.no_format).\n")
+	} else if len(disk.Holds) > 0 {
 		a.say("It has %s. ALL OF IT WILL BE LOST.\n", strings.Join(disk.Holds, ", "))
 		word, question = disk.Name, "Type the disk's name, "+disk.Name+", to go on"
 	}

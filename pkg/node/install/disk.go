@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kedgeos/kedge/pkg/api/config"
+	"github.com/kedgeos/kedge/pkg/format/table"
 )
 
 // Errors of Choose that a caller may answer with a question.
@@ -16,6 +17,7 @@ var (
 	ErrDoubt    = errors.New("more than one disk fits")
 	ErrTooSmall = errors.New("disk is too small")
 	ErrData     = errors.New("disk holds data")
+	ErrForeign  = errors.New("no_format wants a disk with an installed Kedge")
 )
 
 // A Disk is a whole disk of the machine.
@@ -24,12 +26,15 @@ type Disk struct {
 	Path             string   // e.g. /dev/nvme0n1
 	Links            []string // other names of it, such as /dev/disk/by-id/…
 	Size             int64    // bytes
+	Sector           int      // logical block size in bytes; 0 means 512
 	Model, Serial    string
 	Transport        string // usb, nvme, sata, mmc, virtio or scsi
 	Removable        bool
 	ReadOnly, Medium bool     // cannot be written to; this system runs from it
 	Holds            []string // what is on it, for a person; empty when it is blank
 	Ours             bool     // a system of ours is installed there
+	Foreign          string   // why it is not ours, for a person
+	Parts            []table.Partition
 }
 
 // String names a disk the way a person tells it from others.
@@ -74,6 +79,9 @@ func Choose(disks []Disk, c config.Install, need int64) (Disk, error) {
 		if why == "" && d.Transport == "usb" && c.Disk.Match.Transport == "" {
 			why = "it is a USB disk; install.disk.match.transport: usb allows it"
 		}
+		if why == "" && c.NoFormat && !d.Ours {
+			why = "install.no_format: " + d.Foreign
+		}
 		if why != "" {
 			passed = append(passed, d.String()+": "+why)
 			continue
@@ -108,8 +116,15 @@ func named(disks []Disk, c config.Install, need int64) (Disk, error) {
 	}
 }
 
-// permit refuses a disk with data that nobody allowed to lose.
+// permit refuses a disk with data that nobody allowed to lose, and one without
+// a state to keep when that is what is wanted.
 func permit(d Disk, c config.Install) error {
+	switch {
+	case c.NoFormat && !d.Ours:
+		return fmt.Errorf("%w: %s: %s; without install.no_format it is installed from the start", ErrForeign, d, d.Foreign)
+	case c.NoFormat:
+		return nil
+	}
 	if len(d.Holds) == 0 || c.Wipe {
 		return nil
 	}
@@ -136,6 +151,16 @@ func unfit(d Disk, m config.DiskMatch, need int64) string {
 		return "it is read-only"
 	case d.Size < need:
 		return fmt.Sprintf("it has %d bytes, %d are needed", d.Size, need)
+	}
+	return unlike(d, m)
+}
+
+// Matches tells whether a disk is what a configuration describes.
+func Matches(d Disk, m config.DiskMatch) bool { return unlike(d, m) == "" }
+
+// unlike says in what a disk is not the one that is described, or "".
+func unlike(d Disk, m config.DiskMatch) string {
+	switch {
 	case !like(m.Serial, d.Serial):
 		return fmt.Sprintf("its serial number is %q", d.Serial)
 	case !like(m.Model, d.Model):

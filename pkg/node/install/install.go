@@ -31,6 +31,7 @@ type Options struct {
 	Image   *release.Image
 	Config  []byte // file for the installed system; nil for none
 	Answers []byte // what a person answered, in the same form; wins over Config
+	Keep    bool   // the disk is ours: its partitions and its state stay
 }
 
 // A Machine is what steps may do. Progress, if not nil, hears of bytes.
@@ -95,7 +96,7 @@ func Need(arch string, image int64) int64 {
 // first write.
 func Steps(o Options) ([]Step, error) {
 	arch := o.Image.Manifest.Arch
-	parts, err := layout.Plan(arch, o.Disk.Size, o.Image.Size)
+	parts, err := partitions(o, arch)
 	if err != nil {
 		return nil, err
 	}
@@ -108,16 +109,21 @@ func Steps(o Options) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	steps := []Step{
-		verify{o.Image},
-		erase{o.Disk},
-		partition{o.Disk, parts},
-		copyImage{rest, device(layout.SlotAName)},
-		format{"ext4", device(layout.StateName), layout.StateName},
-		fill{"ext4", device(layout.StateName), stateFiles(o), ""},
+	state := fill{"ext4", device(layout.StateName), stateFiles(o), ""}
+	image := copyImage{rest, device(layout.SlotAName)}
+	steps := []Step{verify{o.Image}}
+	switch {
+	case !o.Keep:
+		steps = append(steps, erase{o.Disk}, partition{o.Disk, parts}, image, format{"ext4", device(layout.StateName), layout.StateName}, state)
+	case len(state.files) > 0: // first, because a state that is damaged refuses it
+		steps = append(steps, state, keeps(device(layout.SlotBName)), image)
+	default:
+		steps = append(steps, keeps(device(layout.SlotBName)), image)
+	}
+	steps = append(steps,
 		format{"vfat", device(layout.ESPName), layout.ESPName},
 		fill{"vfat", device(layout.ESPName), boot.files, layout.SlotA},
-	}
+	)
 	if arch == "amd64" {
 		bios := parts[0]
 		core, mbr, err := boot.bios(bios.Start)
@@ -130,6 +136,30 @@ func Steps(o Options) ([]Step, error) {
 		steps = append(steps, patch{device(layout.BIOSName), 0, core, "boot loader"}, patch{o.Disk.Path, 0, mbr, "boot sector"})
 	}
 	return append(steps, patch{device(layout.SlotAName), at, withheld, "volume descriptor"}), nil
+}
+
+// partitions returns those that the disk gets, or keeps.
+func partitions(o Options, arch string) ([]table.Partition, error) {
+	if !o.Keep {
+		return layout.PlanFor(arch, o.Disk.Size, o.Image.Size, o.Disk.Sector)
+	}
+	found, err := layout.Find(o.Disk.Parts)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrForeign, o.Disk, err)
+	}
+	bios, has := found[layout.BIOSName]
+	if arch == "amd64" && !has {
+		return nil, fmt.Errorf("%w: %s has no partition %s: it was installed for another architecture", ErrForeign, o.Disk, layout.BIOSName)
+	}
+	if slot := found[layout.SlotAName]; slot.Size < o.Image.Size {
+		return nil, fmt.Errorf("%w: the image has %d MiB, the slots of %s have %d; without install.no_format they are made larger",
+			ErrTooSmall, o.Image.Size>>20, o.Disk, slot.Size>>20)
+	}
+	parts := []table.Partition{bios, found[layout.ESPName], found[layout.SlotAName], found[layout.SlotBName], found[layout.StateName]}
+	if !has {
+		parts = parts[1:]
+	}
+	return parts, nil
 }
 
 func stateFiles(o Options) []file {

@@ -183,14 +183,21 @@ func pump(ctx context.Context, w io.Writer, r io.Reader, progress func(int64)) e
 
 // Format implements Machine.
 func (System) Format(ctx context.Context, kind, device, label string) error {
-	args := map[string][]string{
-		"ext4": {"mke2fs", "-q", "-F", "-t", "ext4", "-m", "1", "-L", label, device},
-		"vfat": {"mkfs.vfat", "-n", label, device},
-	}[kind]
-	if sector, err := block.SectorSize(device); kind == "vfat" && err == nil && sector == 512 {
-		args = append([]string{args[0], "-F", "32"}, args[1:]...) // larger sectors leave too few clusters for FAT32
-	}
+	args := formatArgs(kind, device, label)
 	return process.Tool{Path: args[0], Args: args[1:]}.Run(ctx)
+}
+
+// formatArgs is what makes a file system. The ESP is FAT32 on sectors of every
+// size: mkfs.vfat finds the sector out, and on large ones a cluster is one sector.
+func formatArgs(kind, device, label string) []string {
+	if kind == "vfat" {
+		args := []string{"mkfs.vfat", "-F", "32", "-n", label, device}
+		if sector, err := block.SectorSize(device); err == nil && sector > 512 {
+			args = append(args[:3], append([]string{"-s", "1"}, args[3:]...)...)
+		}
+		return args
+	}
+	return []string{"mke2fs", "-q", "-F", "-t", "ext4", "-m", "1", "-L", label, device}
 }
 
 // Mount implements Machine.
@@ -246,7 +253,11 @@ func Disks(medium string) ([]Disk, error) {
 			Name: d.Name, Path: d.Path, Links: names[d.Path], Size: d.Size, Model: h.Model, Serial: h.Serial, Transport: h.Transport,
 			Removable: d.Removable, ReadOnly: d.ReadOnly, Medium: d.Path == medium,
 		}
-		disk.Holds, disk.Ours = inspect(d)
+		if disk.Sector, err = block.SectorSize(d.Path); err != nil {
+			disk.Sector = 512
+		}
+		disk.Holds, disk.Parts, disk.Foreign = inspect(d)
+		disk.Ours = disk.Foreign == ""
 		for _, p := range devices {
 			if p.Parent == d.Name && p.Path == medium {
 				disk.Medium = true
@@ -256,6 +267,9 @@ func Disks(medium string) ([]Disk, error) {
 	}
 	return disks, nil
 }
+
+// Links returns the names below /dev/disk by the device that they lead to.
+func Links() map[string][]string { return links("/dev/disk") }
 
 // links returns the names below dir by the device that they lead to.
 func links(dir string) map[string][]string {
@@ -269,11 +283,12 @@ func links(dir string) map[string][]string {
 	return all
 }
 
-// inspect says what is on a disk, and whether that is a system of ours.
-func inspect(d block.Device) (holds []string, ours bool) {
+// inspect says what is on a disk, its partitions, and why that is no system of
+// ours.
+func inspect(d block.Device) (holds []string, parts []table.Partition, foreign string) {
 	f, err := os.Open(d.Path)
 	if err != nil {
-		return []string{fmt.Sprintf("something that cannot be read (%v)", err)}, false
+		return []string{fmt.Sprintf("something that cannot be read (%v)", err)}, nil, err.Error()
 	}
 	defer f.Close()
 	sector, err := block.SectorSize(d.Path)
@@ -284,22 +299,25 @@ func inspect(d block.Device) (holds []string, ours bool) {
 }
 
 // Inspect says what is on a disk of size bytes with logical blocks of sector
-// bytes, and whether that is a system of ours. An installation that was cut off
-// is nothing.
-func Inspect(f io.ReaderAt, size int64, sector int) (holds []string, ours bool) {
+// bytes, its partitions, and why that is no system of ours. An installation that
+// was cut off is nothing.
+func Inspect(f io.ReaderAt, size int64, sector int) (holds []string, parts []table.Partition, foreign string) {
 	if unfinished(f, size, sector) {
-		return nil, false
+		return nil, nil, "its installation was cut off"
 	}
 	if fs, err := block.Probe(f); err == nil {
 		holds = append(holds, strings.TrimSpace(fmt.Sprintf("a file system %s %s", fs.Type, fs.Label)))
 	}
 	parts, err := table.Read(f, size, sector)
+	if err != nil {
+		foreign = err.Error()
+	} else if _, notOurs := layout.Find(parts); notOurs != nil {
+		foreign = notOurs.Error()
+	}
 	switch {
 	case err == nil && len(parts) > 0:
-		_, notOurs := layout.Find(parts)
-		ours = notOurs == nil
 		holds = append(holds, fmt.Sprintf("a partition table with %d partitions", len(parts)))
-		if ours {
+		if foreign == "" {
 			holds = append(holds, "an installed Kedge")
 		}
 	case len(holds) == 0 && (err == nil || !errors.Is(err, table.ErrNoTable)):
@@ -307,7 +325,7 @@ func Inspect(f io.ReaderAt, size int64, sector int) (holds []string, ours bool) 
 	case len(holds) == 0 && !isBlank(f):
 		holds = append(holds, "data of an unknown kind")
 	}
-	return holds, ours
+	return holds, parts, foreign
 }
 
 // isBlank tells whether a disk begins with nothing.

@@ -116,8 +116,9 @@ func (a access) client() (*http.Client, error) {
 // A Watcher asks the API server about one node with the kubelet's
 // certificate, which may change at any time.
 type Watcher struct {
-	Kubeconfig string // "" means the usual place
-	BootID     string // of this boot: what the node said before it does not count; "" takes anything
+	Kubeconfig string    // "" means the usual place
+	BootID     string    // of this boot: what the node said before it does not count; "" takes anything
+	Since      time.Time // what the node said before this does not count either; zero takes anything
 
 	last   access
 	client *http.Client
@@ -155,9 +156,12 @@ func (w *Watcher) ask(ctx context.Context, name string) (Node, error) {
 	if err != nil {
 		return Node{}, err
 	}
-	n, boot, err := readNode(body)
+	n, boot, heard, err := readNode(body)
 	if n.Ready && w.BootID != "" && boot != w.BootID {
 		n.Ready, n.Reason = false, "the kubelet has not reported since this boot"
+	}
+	if n.Ready && heard.Before(w.Since.Truncate(time.Second)) { // the kubelet tells whole seconds
+		n.Ready, n.Reason = false, "the kubelet has not reported since kube was started"
 	}
 	if err != nil || !n.Ready {
 		return n, err
@@ -208,26 +212,48 @@ func (w *Watcher) get(ctx context.Context, path string) ([]byte, error) {
 	return body, nil
 }
 
-// readNode reads what matters here of a v1 Node, and the boot that it is of.
-func readNode(body []byte) (node Node, boot string, err error) {
+// Version asks which version the API server is.
+func (w *Watcher) Version(ctx context.Context) (string, error) {
+	if err := w.connect(); err != nil {
+		return "", err
+	}
+	body, err := w.get(ctx, "/version")
+	if err != nil {
+		return "", err
+	}
+	var v struct {
+		GitVersion string `json:"gitVersion"`
+	}
+	if err := json.Unmarshal(body, &v); err != nil {
+		return "", fmt.Errorf("read version of the API server: %w", err)
+	}
+	return v.GitVersion, nil
+}
+
+// readNode reads what matters here of a v1 Node, the boot that it is of, and
+// when its kubelet last said that it is ready.
+func readNode(body []byte) (node Node, boot string, heard time.Time, err error) {
 	var n struct {
 		Status struct {
 			NodeInfo struct {
 				KubeletVersion string `json:"kubeletVersion"`
 				BootID         string `json:"bootID"`
 			} `json:"nodeInfo"`
-			Conditions []struct{ Type, Status, Reason, Message string } `json:"conditions"`
+			Conditions []struct {
+				Type, Status, Reason, Message string
+				Heard                         time.Time `json:"lastHeartbeatTime"`
+			} `json:"conditions"`
 		} `json:"status"`
 	}
 	if err := json.Unmarshal(body, &n); err != nil {
-		return Node{}, "", fmt.Errorf("read node: %w", err)
+		return Node{}, "", time.Time{}, fmt.Errorf("read node: %w", err)
 	}
 	out := Node{Kubernetes: n.Status.NodeInfo.KubeletVersion, Reason: "the kubelet has not reported yet"}
 	for _, c := range n.Status.Conditions {
 		if c.Type != "Ready" {
 			continue
 		}
-		out.Ready, out.Reason = c.Status == "True", c.Reason
+		out.Ready, out.Reason, heard = c.Status == "True", c.Reason, c.Heard
 		if c.Message != "" {
 			out.Reason += ": " + c.Message
 		}
@@ -235,5 +261,5 @@ func readNode(body []byte) (node Node, boot string, err error) {
 			out.Reason = ""
 		}
 	}
-	return out, n.Status.NodeInfo.BootID, nil
+	return out, n.Status.NodeInfo.BootID, heard, nil
 }

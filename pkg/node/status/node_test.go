@@ -34,6 +34,8 @@ type apiServer struct {
 func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.names = append(a.names, r.TLS.PeerCertificates[0].Subject.CommonName)
 	switch {
+	case r.URL.Path == "/version":
+		fmt.Fprint(w, `{"major": "1", "gitVersion": "v1.36.3"}`)
 	case r.URL.Path == "/readyz":
 		w.WriteHeader(a.readyz)
 	case a.status != 0:
@@ -113,7 +115,7 @@ users:
 }
 
 const readyNode = `{"status": {"nodeInfo": {"kubeletVersion": "v1.36.3", "bootID": "b1"}, "conditions": [
-	{"type": "MemoryPressure", "status": "False", "reason": "x"}, {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "ok"}]}}`
+	{"type": "MemoryPressure", "status": "False", "reason": "x"}, {"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-11-21T12:00:00Z", "reason": "KubeletReady", "message": "ok"}]}}`
 
 func TestWatcher(t *testing.T) {
 	for _, c := range []struct {
@@ -126,7 +128,7 @@ func TestWatcher(t *testing.T) {
 		{"forbidden", func(a *apiServer) { a.status = http.StatusForbidden }, Node{Reason: "the API server answers 403 Forbidden"}},
 		{"node ready, server not", func(a *apiServer) { a.node, a.readyz = readyNode, 500 }, Node{Kubernetes: "v1.36.3", Reason: "the API server is not ready yet"}},
 		{"not ready", func(a *apiServer) {
-			a.node = strings.Replace(readyNode, `"True", "reason": "KubeletReady", "message": "ok"`, `"False", "reason": "KubeletNotReady", "message": "no network"`, 1)
+			a.node = strings.NewReplacer(`"True"`, `"False"`, "KubeletReady", "KubeletNotReady", `"ok"`, `"no network"`).Replace(readyNode)
 		}, Node{Kubernetes: "v1.36.3", Reason: "KubeletNotReady: no network"}},
 		{"ready before this boot", func(a *apiServer) { a.node = strings.Replace(readyNode, `"b1"`, `"b0"`, 1) }, Node{Kubernetes: "v1.36.3", Reason: "the kubelet has not reported since this boot"}},
 		{"no conditions yet", func(a *apiServer) { a.node = "{}" }, Node{Reason: "the kubelet has not reported yet"}},
@@ -139,6 +141,27 @@ func TestWatcher(t *testing.T) {
 				t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 			}
 		}
+	}
+}
+
+// TestWatcherSince: what the node said of itself before a time does not count.
+func TestWatcherSince(t *testing.T) {
+	a := startAPI(t)
+	a.node = readyNode
+	said := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	w := Watcher{Kubeconfig: kubeconfigWith(t, t.TempDir(), a, "system:node:n1", true)}
+	for since, ready := range map[time.Time]bool{{}: true, said.Add(-time.Minute): true, said.Add(999 * time.Millisecond): true, said.Add(time.Second): false} {
+		w.Since = since
+		if got := w.Node(t.Context(), "n1"); got.Ready != ready {
+			t.Errorf("since %v: %+v", since, got)
+		}
+	}
+	if v, err := w.Version(t.Context()); err != nil || v != "v1.36.3" {
+		t.Errorf("Version = %q, %v", v, err)
+	}
+	a.Close()
+	if v, err := w.Version(t.Context()); err == nil {
+		t.Errorf("Version of a server that is gone = %q", v)
 	}
 }
 

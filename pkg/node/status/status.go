@@ -29,10 +29,15 @@ type Status struct {
 	Sources   []string         `json:"sources"` // of the configuration, later ones win
 	Stages    []Stage          `json:"stages"`
 	Messages  []string         `json:"messages"`
-	Slot      string           `json:"slot,omitempty"`    // a or b, of an installed system
-	Trial     bool             `json:"trial,omitempty"`   // the slot is on trial
-	Upgrade   string           `json:"upgrade,omitempty"` // how the last upgrade stands
-	Install   string           `json:"install,omitempty"` // how an installation goes on
+	Slot      string           `json:"slot,omitempty"`               // a or b, of an installed system
+	Trial     bool             `json:"trial,omitempty"`              // the slot is on trial
+	Root      string           `json:"root,omitempty"`               // what vouches for the root file system
+	Damage    string           `json:"damage,omitempty"`             // what of it is damaged
+	Mend      string           `json:"mend,omitempty"`               // what to do about that
+	Upgrade   string           `json:"upgrade,omitempty"`            // how the last upgrade stands
+	Install   string           `json:"install,omitempty"`            // how an installation goes on
+	State     string           `json:"state,omitempty"`              // why state or data disks cannot be used, and the way out
+	KubeTrial string           `json:"kubernetes_upgrade,omitempty"` // how the last upgrade of Kubernetes alone stands
 }
 
 // Link is one network port.

@@ -3,6 +3,7 @@ package status
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -35,11 +36,22 @@ func Banner(s Status) string {
 	for i, l := range loginLines(s) {
 		field(&b, []string{"Log in", ""}[min(i, 1)], l)
 	}
+	if s.Damage != "" {
+		for i, l := range rootLines(s) {
+			field(&b, []string{"Root", ""}[min(i, 1)], l)
+		}
+	}
 	if s.Upgrade != "" {
 		field(&b, "Upgrade", s.Upgrade)
 	}
+	if s.KubeTrial != "" {
+		field(&b, "Upgrade", s.KubeTrial)
+	}
 	if s.Install != "" {
 		field(&b, "Install", s.Install)
+	}
+	if s.State != "" {
+		field(&b, "State", s.State)
 	}
 	if n := len(s.Skipped); n > 0 {
 		fmt.Fprintf(&b, "\nNot applied from the configuration (%d):\n", n)
@@ -96,6 +108,15 @@ func nodeState(s Status) string {
 		return "not ready: " + strings.Join(strings.Fields(s.Node.Reason), " ")
 	}
 	return "not ready"
+}
+
+// rootLines says what vouches for the root, or what is wrong with it.
+func rootLines(s Status) []string {
+	first := s.Root
+	if s.Damage != "" {
+		first = s.Damage
+	}
+	return slices.DeleteFunc([]string{first, s.Mend}, func(l string) bool { return l == "" })
 }
 
 func networkLines(s Status) []string {
@@ -171,11 +192,20 @@ func Text(s Status) string {
 	if s.Slot != "" {
 		line("Slot", s.Slot+map[bool]string{true: ", on trial"}[s.Trial])
 	}
+	for i, l := range rootLines(s) {
+		line([]string{"Root", ""}[min(i, 1)], l)
+	}
 	if s.Upgrade != "" {
 		line("Upgrade", s.Upgrade)
 	}
+	if s.KubeTrial != "" {
+		line("Upgrade", s.KubeTrial)
+	}
 	if s.Install != "" {
 		line("Install", s.Install)
+	}
+	if s.State != "" {
+		line("State", s.State)
 	}
 	line("Node", nodeLine(s))
 	for i, l := range networkLines(s) {

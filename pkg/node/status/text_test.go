@@ -37,7 +37,8 @@ func starting() Status {
 func crowded() Status {
 	s := ready()
 	s.Mode, s.Messages, s.Install = "install", []string{"first", "second"}, "installing to /dev/nvme0n1"
-	s.Slot, s.Trial = "b", true
+	s.Slot, s.Trial, s.Root = "b", true, "verified as it is read (dm-verity)"
+	s.KubeTrial = "Kubernetes v1.37.0 (00000000000000a2) is on trial"
 	s.Links = nil
 	for _, name := range []string{"eth0", "eth1", "eth2", "eth3", "eth4", "eth5"} {
 		s.Links = append(s.Links, Link{Name: name, Carrier: true, Addresses: []string{"192.0.2.77/24"}})
@@ -50,15 +51,23 @@ func crowded() Status {
 	return s
 }
 
+func damaged() Status {
+	s := ready()
+	s.Mode, s.Slot, s.Root = "disk", "a", "verified as it is read (dm-verity)"
+	s.Damage = "root file system of slot a is damaged (block 1234)"
+	s.Mend = "\"kedge upgrade apply IMAGE\" writes slot b, or install again"
+	return s
+}
+
 func TestTexts(t *testing.T) {
-	for name, s := range map[string]Status{"ready": ready(), "starting": starting(), "crowded": crowded(), "empty": {Version: "0.1.0"}} {
+	for name, s := range map[string]Status{"ready": ready(), "starting": starting(), "crowded": crowded(), "damaged": damaged(), "empty": {Version: "0.1.0"}} {
 		golden(t, name+".banner", Banner(s))
 		golden(t, name+".status", Text(s))
 	}
 }
 
 func TestBannerFits(t *testing.T) {
-	for _, s := range []Status{ready(), starting(), crowded(), {}} {
+	for _, s := range []Status{ready(), starting(), crowded(), damaged(), {}} {
 		banner := Banner(s)
 		if n := strings.Count(banner, "\n"); n >= Rows {
 			t.Errorf("%d lines:\n%s", n, banner)

@@ -21,6 +21,7 @@ var (
 	ErrDowngrade    = errors.New("it is older than what runs")
 	ErrBad          = errors.New("it failed on this machine before")
 	ErrTooLarge     = errors.New("it is larger than a slot")
+	ErrFrom         = errors.New("it may not follow what runs")
 	ErrBusy         = errors.New("an upgrade is under way")
 )
 
@@ -28,6 +29,8 @@ var (
 type Policy struct {
 	Downgrade bool // an older version
 	Bad       bool // a release that failed here before
+	From      bool // a release that is not meant to follow the one that runs
+	Same      bool // the one that runs: it mends a damaged slot from the other
 }
 
 // Admit says why an image may not be put on this machine, or nil. SlotSize is
@@ -35,7 +38,10 @@ type Policy struct {
 func Admit(i *release.Image, r Running, s State, p Policy, arch string, slotSize int64) error {
 	m := i.Manifest
 	refuse := func(err error, format string, args ...any) error {
-		return fmt.Errorf("refuse %s %s (%s): %w%s", m.Name, m.Version, m.ID, err, fmt.Sprintf(format, args...))
+		return fmt.Errorf("refuse %s %s (%s): %w%w", m.Name, m.Version, m.ID, err, fmt.Errorf(format, args...))
+	}
+	if err := m.Of(release.System); err != nil {
+		return err
 	}
 	switch {
 	case r.Slot == "":
@@ -44,7 +50,7 @@ func Admit(i *release.Image, r Running, s State, p Policy, arch string, slotSize
 		return refuse(ErrBusy, ": %s is on trial", r.Release)
 	case m.Arch != arch:
 		return refuse(ErrArch, ": %s, this machine is %s", m.Arch, arch)
-	case m.ID == r.ID:
+	case m.ID == r.ID && !p.Same:
 		return refuse(ErrSame, "")
 	case i.Size > slotSize:
 		return refuse(ErrTooLarge, ": %d bytes of %d", i.Size, slotSize)
@@ -53,7 +59,14 @@ func Admit(i *release.Image, r Running, s State, p Policy, arch string, slotSize
 	case older(m.Version, r.Version) && !p.Downgrade:
 		return refuse(ErrDowngrade, ": %s", r.Version)
 	}
-	return nil
+	from, err := release.ParseConstraint(m.UpgradeFrom)
+	switch {
+	case p.From || m.ID == r.ID || err == nil && from.Allows(r.Version):
+		return nil
+	case err != nil:
+		return refuse(ErrFrom, ": %w", err)
+	}
+	return refuse(ErrFrom, ": %s; it follows releases %s", r.Version, from)
 }
 
 // older compares versions as semver.org says; versions of another form are

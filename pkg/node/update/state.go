@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kedgeos/kedge/pkg/node/slot"
 	"github.com/kedgeos/kedge/pkg/sys/atomicfile"
 )
 
@@ -119,12 +120,18 @@ type Running struct {
 }
 
 // Booted returns the state as a boot finds it: what was armed is on trial now,
-// or its trial is over.
+// or its trial is over. A trial that nobody has armed is that of a machine whose
+// committed slot no longer starts, or whose state was lost.
 func (s State) Booted(r Running, now time.Time) State {
-	if s.Phase != Armed && s.Phase != Trial {
+	was := s.Phase
+	if was != Armed && was != Trial && r.Trial {
+		s.From, s.To, s.Slot, s.Reason = Release{}, r.Release, r.Slot, ""
+		s.Phase, s.Changed, s.Failing = Trial, now, nil
 		return s
 	}
-	was := s.Phase
+	if was != Armed && was != Trial {
+		return s
+	}
 	switch {
 	case r.Slot == s.Slot && r.Trial:
 		s.Phase = Trial
@@ -172,8 +179,14 @@ func (s State) Text() string {
 	case Armed:
 		return fmt.Sprintf("%s is armed: the next start is its trial", s.To)
 	case Trial:
+		if s.From.ID == "" {
+			return fmt.Sprintf("%s is on trial, since slot %s did not start", s.To, slot.Other(s.Slot))
+		}
 		return fmt.Sprintf("%s is on trial; %s comes back if it fails", s.To, s.From)
 	case Committed:
+		if s.From.ID == "" {
+			return fmt.Sprintf("%s is committed, since slot %s did not start", s.To, slot.Other(s.Slot))
+		}
 		return fmt.Sprintf("%s is committed; before it ran %s", s.To, s.From)
 	case RolledBack:
 		return fmt.Sprintf("%s was taken back: %s", s.To, s.Reason)

@@ -1,6 +1,7 @@
 package update
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -97,5 +98,29 @@ func (s System) Write(ctx context.Context, i *release.Image, partition string, p
 	if err != nil {
 		return err
 	}
-	return install.System{}.Copy(ctx, i, d.Path, progress)
+	if err := (install.System{}).Copy(ctx, i, d.Path, progress); err != nil {
+		return err
+	}
+	return verifyCopy(ctx, i, d)
+}
+
+// verifyCopy holds what lies in a slot now to the manifest that was admitted: a
+// stick may have said something else when it was read once more.
+func verifyCopy(ctx context.Context, i *release.Image, d block.Device) error {
+	f, err := os.Open(d.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	written, err := release.Open(f, d.Size)
+	if err == nil && !bytes.Equal(written.Manifest.Encode(), i.Manifest.Encode()) {
+		err = fmt.Errorf("%w: its manifest has changed since it was admitted", release.ErrDamaged)
+	}
+	if err == nil {
+		err = written.Verify(ctx, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("verify copy: %w", err)
+	}
+	return nil
 }

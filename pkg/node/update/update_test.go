@@ -42,6 +42,9 @@ func TestBooted(t *testing.T) {
 		{"on trial, given up with a reason", at(Trial, "no network"), inA, RolledBack, "no network", true},
 		{"on trial, committed, power cut before the note", at(Trial, ""), inB, Committed, "", false},
 		{"committed", at(Committed, ""), inB, Committed, "", false},
+		{"committed, and no longer starts: the other slot is tried", State{Phase: Committed, Slot: "a", To: old, Bad: nil}, onTrial, Trial, "", false},
+		{"on trial, with its state lost", State{}, onTrial, Trial, "", false},
+		{"staged, and tried since the committed one does not start", at(Staged, ""), onTrial, Trial, "", false},
 		{"taken back", at(RolledBack, "why"), inA, RolledBack, "why", false},
 	} {
 		got := c.was.Booted(c.r, noon)
@@ -90,6 +93,11 @@ func TestAdmit(t *testing.T) {
 		return &release.Image{Manifest: release.Manifest{Name: "kedge", Version: version, Arch: arch, ID: id}, Size: size}
 	}
 	good := image("0.2.0", "amd64", fresh.ID, 100)
+	after := func(versions string) *release.Image {
+		i := image("0.2.0", "amd64", fresh.ID, 100)
+		i.Manifest.UpgradeFrom = versions
+		return i
+	}
 	failed := State{Bad: []Bad{{fresh, "kube did not start", noon}}}
 	for _, c := range []struct {
 		name  string
@@ -101,9 +109,11 @@ func TestAdmit(t *testing.T) {
 	}{
 		{"a newer one", good, installed, State{}, Policy{}, nil},
 		{"from a medium", good, Running{old, "", false}, State{}, Policy{}, ErrNotInstalled},
+		{"Kubernetes alone", &release.Image{Manifest: release.Manifest{Kind: release.Kubernetes}}, installed, State{}, Policy{}, release.ErrKind},
 		{"during a trial", good, Running{old, "a", true}, State{}, Policy{}, ErrBusy},
 		{"another architecture", image("0.2.0", "arm64", fresh.ID, 100), installed, State{}, Policy{}, ErrArch},
 		{"the same", image("0.1.0", "amd64", old.ID, 100), installed, State{}, Policy{}, ErrSame},
+		{"the same, to mend a slot", image("0.1.0", "amd64", old.ID, 100), installed, State{}, Policy{Same: true}, nil},
 		{"the same version, other content", image("0.1.0", "amd64", "3", 100), installed, State{}, Policy{}, nil},
 		{"older", image("0.0.9", "amd64", "3", 100), installed, State{}, Policy{}, ErrDowngrade},
 		{"older by its suffix", image("0.1.0-rc.1", "amd64", "3", 100), installed, State{}, Policy{}, ErrDowngrade},
@@ -111,6 +121,12 @@ func TestAdmit(t *testing.T) {
 		{"a version of another form", image("nightly", "amd64", "3", 100), installed, State{}, Policy{}, nil},
 		{"bad", good, installed, failed, Policy{}, ErrBad},
 		{"bad, once more", good, installed, failed, Policy{Bad: true}, nil},
+		{"the same, which may follow only others", func() *release.Image { i := after("<0.1.0"); i.Manifest.ID = old.ID; return i }(), installed, State{}, Policy{Same: true}, nil},
+		{"may follow", after(">=0.1.0"), installed, State{}, Policy{}, nil},
+		{"may not follow", after(">=0.1.5 <0.2.0"), installed, State{}, Policy{}, ErrFrom},
+		{"may not follow, allowed", after(">=0.1.5"), installed, State{}, Policy{From: true}, nil},
+		{"may follow what nobody understands", after("~0.1"), installed, State{}, Policy{}, ErrFrom},
+		{"may follow versions, but a nightly runs", after(">=0.1.0"), Running{Release{"nightly", "4"}, "a", false}, State{}, Policy{}, ErrFrom},
 		{"too large", image("0.2.0", "amd64", fresh.ID, 1001), installed, State{}, Policy{}, ErrTooLarge},
 	} {
 		if err := Admit(c.image, c.r, c.s, c.p, "amd64", 1000); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {

@@ -12,7 +12,11 @@ import (
 
 // AttachLoop makes the file at path a read-only block device and returns its
 // path. It stays until DetachLoop.
-func AttachLoop(path string) (string, error) {
+func AttachLoop(path string) (string, error) { return AttachPart(path, 0, 0) }
+
+// AttachPart is AttachLoop for size bytes of a file from offset on, which is a
+// multiple of 512; no size means all that follows.
+func AttachPart(path string, offset, size int64) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -29,7 +33,7 @@ func AttachLoop(path string) (string, error) {
 			return "", fmt.Errorf("attach %s: find a free loop device: %w", path, err)
 		}
 		device := "/dev/loop" + strconv.Itoa(n)
-		err = configureLoop(device, path, int(file.Fd()))
+		err = configureLoop(device, path, int(file.Fd()), offset, size)
 		if errors.Is(err, unix.EBUSY) {
 			continue // somebody else was faster
 		}
@@ -40,13 +44,13 @@ func AttachLoop(path string) (string, error) {
 	}
 }
 
-func configureLoop(device, path string, file int) error {
+func configureLoop(device, path string, file int, offset, size int64) error {
 	dev, err := os.Open(device)
 	if err != nil {
 		return err
 	}
 	defer dev.Close()
-	config := unix.LoopConfig{Fd: uint32(file), Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_READ_ONLY}}
+	config := unix.LoopConfig{Fd: uint32(file), Info: unix.LoopInfo64{Offset: uint64(offset), Sizelimit: uint64(size), Flags: unix.LO_FLAGS_READ_ONLY}}
 	copy(config.Info.File_name[:], path)
 	return unix.IoctlLoopConfigure(int(dev.Fd()), &config)
 }

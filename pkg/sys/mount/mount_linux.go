@@ -65,6 +65,16 @@ func Table() ([]Mounted, error) {
 	return ParseTable(f)
 }
 
+// Free returns how many bytes may still be written to the file system that path
+// lies on, without those that are kept back for root.
+func Free(path string) (int64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return 0, fmt.Errorf("statfs %s: %w", path, err)
+	}
+	return int64(fs.Bavail) * fs.Bsize, nil
+}
+
 // SwitchRoot makes the file system on root the root of this process, and
 // deletes the files of the old one, which is the initial RAM file system. The
 // mounts below the old root have been moved before. On an error after the

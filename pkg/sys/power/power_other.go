@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 )
 
 // Do needs Linux.
@@ -24,3 +25,11 @@ func Buttons() []string { return nil }
 func Pressed(context.Context, string) error {
 	return fmt.Errorf("read power button: %w", errors.ErrUnsupported)
 }
+
+// LoadKernel needs Linux.
+func LoadKernel(kernel, initrd *os.File, cmdline string) error {
+	return fmt.Errorf("load kernel: %w", errors.ErrUnsupported)
+}
+
+// StartKernel needs Linux.
+func StartKernel() error { return fmt.Errorf("start loaded kernel: %w", errors.ErrUnsupported) }

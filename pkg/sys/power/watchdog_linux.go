@@ -3,6 +3,7 @@ package power
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,29 @@ func OpenWatchdog(path string, timeout time.Duration) (*Watchdog, error) {
 		return nil, fmt.Errorf("set timeout of watchdog: %w", err)
 	}
 	return w, nil
+}
+
+// Bequeath lets the watchdog run on under whatever this process executes next,
+// and returns the number of its file for TakeWatchdog there.
+func (w *Watchdog) Bequeath() (string, error) {
+	fd := int(w.f.Fd())
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
+		return "", fmt.Errorf("keep watchdog: %w", err)
+	}
+	return strconv.Itoa(fd), nil
+}
+
+// TakeWatchdog takes over the watchdog of the program that ran in this process
+// before.
+func TakeWatchdog(file string) (*Watchdog, error) {
+	fd, err := strconv.Atoi(file)
+	if err != nil || fd < 3 {
+		return nil, fmt.Errorf("take over watchdog: file %q", file)
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("take over watchdog: file %d: %w", fd, err)
+	}
+	return &Watchdog{os.NewFile(uintptr(fd), "watchdog")}, nil
 }
 
 // Pet keeps the machine running for another timeout.

@@ -13,6 +13,12 @@ type Watchdog struct{}
 // OpenWatchdog needs Linux.
 func OpenWatchdog(string, time.Duration) (*Watchdog, error) { return nil, errors.ErrUnsupported }
 
+// TakeWatchdog needs Linux.
+func TakeWatchdog(string) (*Watchdog, error) { return nil, errors.ErrUnsupported }
+
+// Bequeath needs Linux.
+func (*Watchdog) Bequeath() (string, error) { return "", errors.ErrUnsupported }
+
 // Pet needs Linux.
 func (*Watchdog) Pet() error { return errors.ErrUnsupported }
 

@@ -98,3 +98,16 @@ func (l *lastLines) String() string {
 	lines := strings.Split(strings.TrimSpace(string(l.b)), "\n")
 	return strings.Join(lines[max(0, len(lines)-12):], "; ")
 }
+
+// ExitCode returns the status that a program ended with, from an error of Run;
+// known is false when it did not end by itself.
+func ExitCode(err error) (code int, known bool) {
+	var exit *exec.ExitError
+	if err == nil {
+		return 0, true
+	}
+	if !errors.As(err, &exit) || exit.ExitCode() < 0 {
+		return 0, false
+	}
+	return exit.ExitCode(), true
+}

@@ -55,6 +55,10 @@ type download struct {
 
 // save brings the layer into the file.
 func save(ctx context.Context, s source, layer v1.Descriptor, file string, o Options) error {
+	if whole(ctx, file, layer) {
+		o.Progress(layer.Size, layer.Size)
+		return nil
+	}
 	part, err := os.OpenFile(file+".part", os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return writeError{final{err}}
@@ -62,6 +66,9 @@ func save(ctx context.Context, s source, layer v1.Descriptor, file string, o Opt
 	defer part.Close()
 	d := &download{source: s, layer: layer, part: part, o: o}
 	if err = d.find(); err == nil {
+		err = d.begin()
+	}
+	if err == nil {
 		err = d.run(ctx)
 	}
 	if err == nil {
@@ -72,6 +79,33 @@ func save(ctx context.Context, s source, layer v1.Descriptor, file string, o Opt
 	}
 	return err
 }
+
+// whole tells whether a file is the layer already.
+func whole(ctx context.Context, file string, layer v1.Descriptor) bool {
+	info, err := os.Stat(file)
+	if err != nil || info.Size() != layer.Size {
+		return false
+	}
+	l, err := newLayer(ctx, file)
+	return err == nil && l.about.Digest == layer.Digest
+}
+
+// begin asks whether the download is wanted. An empty part is not left behind.
+func (d *download) begin() error {
+	err := d.o.Begin(d.layer.Size, d.done+int64(len(d.tail)))
+	if err != nil && d.done == 0 {
+		err = errors.Join(err, os.Remove(d.part.Name()))
+	}
+	if err != nil {
+		return refusal{final{err}}
+	}
+	return nil
+}
+
+// A refusal is the caller's: another source would be refused too.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
 
 // find looks at what an earlier download has left.
 func (d *download) find() error {

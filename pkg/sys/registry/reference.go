@@ -83,7 +83,22 @@ func (r reference) on(m Mirror) (reference, error) {
 	if r.digest != "" {
 		separator = "@"
 	}
-	return parse(strings.TrimSuffix(m.Name, "/")+"/"+r.name.Context().RepositoryStr()+separator+r.name.Identifier(), m.Access)
+	repository := m.Repository
+	if repository == "" {
+		repository = r.name.Context().RepositoryStr()
+	}
+	return parse(strings.TrimSuffix(m.Name, "/")+"/"+repository+separator+r.name.Identifier(), m.Access)
+}
+
+// Split returns the registry, as host or host:port, and the repository that a
+// reference names. Host is "" for a layout. The error tells what is wrong with
+// the reference.
+func Split(ref string) (host, repository string, err error) {
+	r, err := parse(ref, Access{})
+	if err != nil || r.kind != inRegistry {
+		return "", "", err
+	}
+	return r.name.Context().RegistryStr(), r.name.Context().RepositoryStr(), nil
 }
 
 // hostname returns the host of host:port.

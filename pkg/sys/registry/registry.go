@@ -61,15 +61,19 @@ type Image struct {
 // Access is how one registry is spoken to; the zero value is HTTPS without a
 // user.
 type Access struct {
-	Insecure bool   // plain HTTP if the registry knows no HTTPS; the loopback address needs no leave
-	CA       []byte // PEM certificates to trust besides those of the system
-	Username string
-	Password string
+	Insecure    bool   // plain HTTP if the registry knows no HTTPS; the loopback address needs no leave
+	SkipVerify  bool   // take any certificate
+	CA          []byte // PEM certificates to trust besides those of the system
+	Certificate []byte // PEM certificate to show, with Key
+	Key         []byte // PEM
+	Username    string
+	Password    string
 }
 
 // A Mirror stands in for the registry that a reference names.
 type Mirror struct {
-	Name string // host or host:port, and a prefix of its repositories if it has one
+	Name       string // host or host:port, and a prefix of its repositories if it has one
+	Repository string // what the repository is called there, below the prefix; "" means as in the reference
 	Access
 }
 
@@ -83,6 +87,10 @@ type Options struct {
 	Delay    time.Duration          // before the second try, doubled up to 30 s; 0 means 1 s
 	Stall    time.Duration          // a transfer that moves no byte for so long is broken off; 0 means 30 s to pull, 5 min to push
 	Progress func(done, size int64) // called as bytes of OS images move
+
+	// Begin is called by Pull before the first byte is written, with the size of
+	// the image and how much of it is there already. An error ends the Pull.
+	Begin func(size, have int64) error
 }
 
 func (o Options) filled(stall time.Duration) Options {
@@ -97,6 +105,9 @@ func (o Options) filled(stall time.Duration) Options {
 	}
 	if o.Progress == nil {
 		o.Progress = func(int64, int64) {}
+	}
+	if o.Begin == nil {
+		o.Begin = func(int64, int64) error { return nil }
 	}
 	return o
 }
@@ -132,7 +143,9 @@ func (o Options) again(ctx context.Context, f func() (progress bool, err error))
 		case progress:
 			tries, delay = o.Tries, o.Delay
 		}
-		if tries--; tries <= 0 {
+		if tries--; tries <= 0 && o.Tries > 1 {
+			return fmt.Errorf("give up after %d tries: %w", o.Tries, err)
+		} else if tries <= 0 {
 			return err
 		}
 		if err := sleep(ctx, delay); err != nil {
@@ -197,8 +210,9 @@ func Push(ctx context.Context, ref string, images []Image, o Options) (digest st
 // Pull writes the OS image for an architecture to a file and returns the digest
 // that the reference stands for, of an index or of an image. While it runs the
 // bytes stand in file.part; the file appears only whole and checked. The part
-// stays when a transfer breaks, and the next Pull goes on with it. Two at a
-// time must not write the same file.
+// stays when a transfer breaks, and the next Pull goes on with it. A file that
+// is the image already stays as it is. Two at a time must not write the same
+// file.
 //
 // The error wraps ErrNotFound, ErrArch, ErrUnauthorized, or ErrDigest when what
 // came is not what the manifest promised; then the part is removed.
@@ -215,7 +229,7 @@ func Pull(ctx context.Context, ref, arch, file string, o Options) (digest string
 		if err == nil {
 			return digest, nil
 		}
-		if ctx.Err() != nil || errors.As(err, new(writeError)) {
+		if ctx.Err() != nil || errors.As(err, new(writeError)) || errors.As(err, new(refusal)) {
 			break
 		}
 		if i < len(sources)-1 {

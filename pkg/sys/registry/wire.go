@@ -10,10 +10,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/kedgeos/kedge/pkg/sys/fetch"
 )
 
 // A wire is the network as a transfer may use it: no plain HTTP unless allowed,
@@ -23,7 +24,7 @@ type wire struct {
 	insecure bool // plain HTTP to any host
 	plain    bool // plain HTTP to the registry
 	stall    time.Duration
-	limit    *limit
+	pace     *fetch.Pace
 }
 
 var errStall = errors.New("no data moved")
@@ -39,18 +40,26 @@ func newWire(a Access, host string, o Options) (*wire, error) {
 			return nil, errors.New("read CA: no PEM certificate in it")
 		}
 	}
+	var own []tls.Certificate
+	if len(a.Certificate) > 0 {
+		pair, err := tls.X509KeyPair(a.Certificate, a.Key)
+		if err != nil {
+			return nil, fmt.Errorf("read client certificate: %w", err)
+		}
+		own = append(own, pair)
+	}
 	return &wire{
 		inner: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
 			DialContext:         (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 			TLSHandshakeTimeout: 15 * time.Second,
-			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSClientConfig:     &tls.Config{RootCAs: roots, Certificates: own, InsecureSkipVerify: a.SkipVerify, MinVersion: tls.VersionTLS12},
 			IdleConnTimeout:     30 * time.Second,
 			ForceAttemptHTTP2:   true,
 			DisableCompression:  true, // ranges count the bytes of the file
 		},
 		insecure: a.Insecure, plain: a.Insecure || loopback(hostname(host)),
-		stall: o.Stall, limit: &limit{rate: o.Limit},
+		stall: o.Stall, pace: &fetch.Pace{Rate: o.Limit},
 	}, nil
 }
 
@@ -91,7 +100,7 @@ func (f *flow) end() {
 // why returns errStall in place of the error that it led to.
 func (f *flow) why(err error) error {
 	if errors.Is(context.Cause(f.ctx), errStall) {
-		return errStall
+		return fmt.Errorf("%w for %v", errStall, f.w.stall)
 	}
 	return err
 }
@@ -123,9 +132,9 @@ type body struct {
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(b.f.w.limit.cut(p))
+	n, err := b.ReadCloser.Read(b.f.w.pace.Cut(p))
 	b.f.dog.Stop() // what the limit holds back is no standstill
-	if wait := b.f.w.limit.wait(b.f.ctx, n); wait != nil && err == nil {
+	if wait := b.f.w.pace.Wait(b.f.ctx, n); wait != nil && err == nil {
 		err = wait
 	}
 	b.f.dog.Reset(b.f.w.stall)
@@ -142,36 +151,6 @@ func (b *body) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// A limit spreads bytes over time.
-type limit struct {
-	rate int64 // bytes per second; 0 means no limit
-	lock sync.Mutex
-	next time.Time // when the bytes so far are paid for
-}
-
-// cut shortens a buffer to what may come in an eighth of a second.
-func (l *limit) cut(p []byte) []byte {
-	if l.rate <= 0 {
-		return p
-	}
-	return p[:min(int64(len(p)), max(l.rate/8, 1))]
-}
-
-func (l *limit) wait(ctx context.Context, n int) error {
-	if l.rate <= 0 || n == 0 {
-		return nil
-	}
-	l.lock.Lock()
-	now := time.Now()
-	if l.next.Before(now) {
-		l.next = now
-	}
-	l.next = l.next.Add(time.Duration(float64(n) / float64(l.rate) * float64(time.Second)))
-	pause := l.next.Sub(now)
-	l.lock.Unlock()
-	return sleep(ctx, pause)
-}
-
 // explain gives an error of the registry or its client one of ours to be known
 // by, and takes off what only repeats the request.
 func (w *wire) explain(err error) error {
@@ -182,6 +161,9 @@ func (w *wire) explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &certificate):
+		if _, early := fetch.NotYetValid(err, time.Now()); early {
+			return certificate
+		}
 		return final{certificate}
 	case errors.As(err, &answer):
 		return answered(answer)

@@ -1,0 +1,87 @@
+package vm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/kedgeos/kedge/pkg/host/qemu"
+)
+
+// debianRoot is a root of Debian stable with its stock kernel, as an archive; it
+// is made once and kept.
+var debianRoot = filepath.Join(os.TempDir(), "kedge-vm-debian.tar")
+
+// debianPackages make a Debian that starts by itself.
+const debianPackages = "linux-image-amd64,systemd-sysv,udev,initramfs-tools,kmod"
+
+// makeDebian makes a disk with a Debian whose root is the whole disk, and some
+// files in it; its kernel and initrd lie beside it, to start it by. It needs
+// root, mmdebstrap, and an apt that reaches Debian.
+func makeDebian(ts *script, args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: debian FILE SIZE SOURCE=PATH…")
+	}
+	_, size, err := qemu.ParseDisk("disk:" + args[1])
+	if err != nil {
+		return err
+	}
+	if err := bootstrap(); err != nil {
+		return err
+	}
+	root, err := os.MkdirTemp("", "kedge-debian-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(root)
+	if out, err := exec.Command("tar", "-C", root, "--exclude=./dev/*", "-xpf", debianRoot).CombinedOutput(); err != nil {
+		return fmt.Errorf("tar: %w: %s", err, out)
+	}
+	for _, a := range args[2:] {
+		source, path, _ := strings.Cut(a, "=")
+		path = filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := qemu.CopyFile(ts.MkAbs(source), path); err != nil {
+			return err
+		}
+		if err := os.Chmod(path, 0o755); err != nil {
+			return err
+		}
+	}
+	disk := ts.MkAbs(args[0])
+	for pattern, to := range map[string]string{"boot/vmlinuz-*": ".vmlinuz", "boot/initrd.img-*": ".initrd"} {
+		found, _ := filepath.Glob(filepath.Join(root, pattern))
+		if len(found) != 1 {
+			return fmt.Errorf("%s has %d files %s", debianRoot, len(found), pattern)
+		}
+		if err := qemu.CopyFile(found[0], disk+to); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(disk, nil, 0o600); err != nil {
+		return err
+	}
+	if err := os.Truncate(disk, size); err != nil {
+		return err
+	}
+	if out, err := exec.Command("/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-L", "debian", "-d", root, disk).CombinedOutput(); err != nil {
+		return fmt.Errorf("mke2fs: %w: %s", err, out)
+	}
+	return nil
+}
+
+func bootstrap() error {
+	if _, err := os.Stat(debianRoot); err == nil {
+		return nil
+	}
+	out, err := exec.Command("mmdebstrap", "--variant=minbase", "--include="+debianPackages, "stable", debianRoot+".new").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("mmdebstrap: %w: %s", err, out)
+	}
+	return os.Rename(debianRoot+".new", debianRoot)
+}
