@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/kedgeos/kedge/hack/powercut/record"
 	"github.com/kedgeos/kedge/hack/powercut/replay"
@@ -29,6 +30,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/format/table"
 	"github.com/kedgeos/kedge/pkg/node/install"
 	"github.com/kedgeos/kedge/pkg/node/slot"
+	"github.com/kedgeos/kedge/pkg/node/update"
 )
 
 const sector = replay.Sector
@@ -310,8 +312,8 @@ func (c *Room) promises(ctx context.Context, i *replay.Image, marks []record.Mar
 				miss("slot %s is committed, not one of %q", f.record.Good, m.Any)
 			}
 		case record.Upgrade:
-			if !slices.Contains(m.Any, s.upgrade) {
-				miss("the upgrade is %q, not one of %q", s.upgrade, m.Any)
+			if !slices.Contains(m.Any, string(s.upgrade.Phase)) {
+				miss("the upgrade is %q, not one of %q", s.upgrade.Phase, m.Any)
 			}
 		case record.File:
 			if !slices.Contains(m.Any, s.files[m.Name]) {
@@ -322,6 +324,12 @@ func (c *Room) promises(ctx context.Context, i *replay.Image, marks []record.Mar
 				miss("the datastore lacks %s", m.Name)
 			}
 		}
+	}
+	// The next start draws its conclusions from the state and the record.
+	name, trial, _ := slot.Next(f.record)
+	next := s.upgrade.Booted(update.Running{Slot: name, Trial: trial, Unarmed: f.record.Trial == ""}, time.Now())
+	if f.record.Trial == "" && s.upgrade.Phase == update.Armed && next.IsBad(s.upgrade.To.ID) != "" {
+		miss("release %s is called bad, but was never started", s.upgrade.To)
 	}
 	return lost, nil
 }

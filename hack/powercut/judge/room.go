@@ -169,7 +169,7 @@ const tornSuperblock = "Superblock checksum does not match superblock"
 type aState struct {
 	forced   bool // the recovery took a copy of the superblock
 	problems []string
-	upgrade  string            // phase
+	upgrade  update.State
 	files    map[string]string // digests
 	rows     map[string]bool
 }
@@ -253,11 +253,9 @@ func (c *Room) read(ctx context.Context, image string, s *aState) error {
 		s.files[name] = digest(contents[name])
 	}
 	if b, ok := contents[upgradeFile]; ok {
-		var state update.State
-		if err := json.Unmarshal(b, &state); err != nil {
+		if err := json.Unmarshal(b, &s.upgrade); err != nil {
 			s.problems = append(s.problems, fmt.Sprintf("%s: %v", upgradeFile, err))
 		}
-		s.upgrade = string(state.Phase)
 	}
 	if contents[datastore] == nil {
 		return nil
