@@ -86,6 +86,7 @@ func openUpgrader(record boot.Record, lock func(path string) (*filelock.Lock, er
 func (u *upgrader) readRecord() (err error) {
 	if u.record, u.notes, err = u.slots.Record(); err == nil {
 		u.running.Trial = u.running.Trial && u.record.Good != u.running.Slot
+		u.running.Unarmed = u.record.Trial == ""
 	}
 	return err
 }

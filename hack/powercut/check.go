@@ -128,13 +128,14 @@ func (o options) open(ctx context.Context) (all []*record.Recording, err error) 
 type tally struct {
 	cuts, checked, distinct, booted int
 	bricked, lost                   int // cuts with such a fault
+	forced                          int // cuts after which e2fsck needs -y; nothing is lost
 	blindChecked, blindFaults       int
 	blind                           []string // recordings whose negative control found nothing
 }
 
 func (t *tally) add(o tally) {
 	t.cuts, t.checked, t.distinct, t.booted = t.cuts+o.cuts, t.checked+o.checked, t.distinct+o.distinct, t.booted+o.booted
-	t.bricked, t.lost = t.bricked+o.bricked, t.lost+o.lost
+	t.bricked, t.lost, t.forced = t.bricked+o.bricked, t.lost+o.lost, t.forced+o.forced
 	t.blindChecked, t.blindFaults = t.blindChecked+o.blindChecked, t.blindFaults+o.blindFaults
 	t.blind = append(t.blind, o.blind...)
 }
@@ -145,6 +146,7 @@ func (t tally) print() {
 		value int
 	}{
 		{"cuts", t.cuts}, {"checked", t.checked}, {"distinct", t.distinct}, {"booted", t.booted}, {"bricked", t.bricked}, {"data_lost", t.lost},
+		{"forced_fsck", t.forced},
 		{"control_checked", t.blindChecked}, {"control_faults", t.blindFaults},
 	} {
 		fmt.Println(f.name, f.value)
@@ -193,7 +195,7 @@ func (o options) checkOne(ctx context.Context, r *record.Recording, n, boots int
 	if err := honest.boots(ctx, cuts, boots); err != nil {
 		return t, err
 	}
-	t = tally{cuts: len(cuts), checked: honest.checked, distinct: len(honest.distinct), booted: honest.booted, bricked: honest.bricked, lost: honest.lost}
+	t = tally{cuts: len(cuts), checked: honest.checked, distinct: len(honest.distinct), booted: honest.booted, bricked: honest.bricked, lost: honest.lost, forced: honest.forced}
 	slots, esps, states := j.Distinct()
 	say(fmt.Sprintf("%s: %d distinct disks, with %d slots, %d ESPs, %d states", r.Name, len(honest.distinct), slots, esps, states))
 	if o.only < 0 {
@@ -221,11 +223,11 @@ type sweep struct {
 	quiet  bool
 	show   int
 
-	mu              sync.Mutex
-	checked, booted int
-	bricked, lost   int
-	distinct        map[uint64]bool
-	told            time.Time
+	mu                    sync.Mutex
+	checked, booted       int
+	bricked, lost, forced int
+	distinct              map[uint64]bool
+	told                  time.Time
 }
 
 // run shares the cuts between workers, each with a disk of its own.
@@ -289,6 +291,9 @@ func (s *sweep) note(c replay.Cut, sum uint64, v judge.Verdict) {
 	}
 	if len(v.Lost) > 0 {
 		s.lost++
+	}
+	if v.Forced {
+		s.forced++
 	}
 	if faults := append(v.Bricked, v.Lost...); len(faults) > 0 && s.show > 0 {
 		s.show--

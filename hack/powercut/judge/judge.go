@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/kedgeos/kedge/hack/powercut/record"
 	"github.com/kedgeos/kedge/hack/powercut/replay"
@@ -29,6 +30,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/format/table"
 	"github.com/kedgeos/kedge/pkg/node/install"
 	"github.com/kedgeos/kedge/pkg/node/slot"
+	"github.com/kedgeos/kedge/pkg/node/update"
 )
 
 const sector = replay.Sector
@@ -40,6 +42,7 @@ const bootCode = 440
 type Verdict struct {
 	Bricked, Lost []string
 	Complete      bool // the disk starts by itself
+	Forced        bool // its state was recovered, but by e2fsck -y
 }
 
 // A Judge judges images of one recording. What was looked at once is not looked
@@ -191,7 +194,7 @@ func (c *Room) Look(ctx context.Context, i *replay.Image, at int) (Verdict, erro
 	if err != nil {
 		return v, err
 	}
-	v.Lost = s.problems
+	v.Lost, v.Forced = s.problems, s.forced
 	if len(s.problems) == 0 {
 		lost, err := c.promises(ctx, i, marks, f, s)
 		if err != nil {
@@ -309,8 +312,8 @@ func (c *Room) promises(ctx context.Context, i *replay.Image, marks []record.Mar
 				miss("slot %s is committed, not one of %q", f.record.Good, m.Any)
 			}
 		case record.Upgrade:
-			if !slices.Contains(m.Any, s.upgrade) {
-				miss("the upgrade is %q, not one of %q", s.upgrade, m.Any)
+			if !slices.Contains(m.Any, string(s.upgrade.Phase)) {
+				miss("the upgrade is %q, not one of %q", s.upgrade.Phase, m.Any)
 			}
 		case record.File:
 			if !slices.Contains(m.Any, s.files[m.Name]) {
@@ -321,6 +324,12 @@ func (c *Room) promises(ctx context.Context, i *replay.Image, marks []record.Mar
 				miss("the datastore lacks %s", m.Name)
 			}
 		}
+	}
+	// The next start draws its conclusions from the state and the record.
+	name, trial, _ := slot.Next(f.record)
+	next := s.upgrade.Booted(update.Running{Slot: name, Trial: trial, Unarmed: f.record.Trial == ""}, time.Now())
+	if f.record.Trial == "" && s.upgrade.Phase == update.Armed && next.IsBad(s.upgrade.To.ID) != "" {
+		miss("release %s is called bad, but was never started", s.upgrade.To)
 	}
 	return lost, nil
 }

@@ -107,8 +107,8 @@ func Stage(ctx context.Context, m Slots, i *release.Image, r Running, s State, p
 }
 
 // Arm puts what is staged on trial for a number of starts. The state says so
-// before the record does: one that says armed while the record does not is a
-// trial that never came, which the next boot tells.
+// before the record does: when a power cut comes in between, the next boot finds
+// no trial on record and takes the release for staged again.
 func Arm(m Slots, s State, tries int, save func(State) error) error {
 	if s.Phase != Staged {
 		return errors.New("nothing is staged")

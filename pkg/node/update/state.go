@@ -117,6 +117,8 @@ type Running struct {
 	Release
 	Slot  string // a or b; "" for a system that is not installed
 	Trial bool
+
+	Unarmed bool // the boot record has no trial, not even one without starts left
 }
 
 // Booted returns the state as a boot finds it: what was armed is on trial now,
@@ -137,6 +139,8 @@ func (s State) Booted(r Running, now time.Time) State {
 		s.Phase = Trial
 	case r.Slot == s.Slot: // a commit that a power cut kept from being noted
 		s.Phase, s.Reason = Committed, ""
+	case was == Armed && r.Unarmed: // a power cut came before the boot record was written
+		s.Phase = Staged
 	default:
 		s.Phase = RolledBack
 		if s.Reason == "" {

@@ -20,8 +20,8 @@ var (
 )
 
 func TestBooted(t *testing.T) {
-	inA, inB := Running{old, "a", false}, Running{fresh, "b", false}
-	onTrial := Running{fresh, "b", true}
+	inA, inB := Running{Release: old, Slot: "a"}, Running{Release: fresh, Slot: "b"}
+	onTrial, unarmed := Running{Release: fresh, Slot: "b", Trial: true}, Running{Release: old, Slot: "a", Unarmed: true}
 	at := func(p Phase, reason string) State {
 		return State{Phase: p, Slot: "b", To: fresh, From: old, Reason: reason}
 	}
@@ -37,6 +37,8 @@ func TestBooted(t *testing.T) {
 		{"staged only", at(Staged, ""), inA, Staged, "", false},
 		{"armed, and its trial runs", at(Armed, ""), onTrial, Trial, "", false},
 		{"armed, and never came up", at(Armed, ""), inA, RolledBack, "never came up", true},
+		{"armed, power cut before the boot record", at(Armed, ""), unarmed, Staged, "", false},
+		{"on trial, given up, and taken off the boot record", at(Trial, "no network"), unarmed, RolledBack, "no network", true},
 		{"on trial, and started once more", at(Trial, ""), onTrial, Trial, "", false},
 		{"on trial, and its tries ran out", at(Trial, ""), inA, RolledBack, "before it became healthy", true},
 		{"on trial, given up with a reason", at(Trial, "no network"), inA, RolledBack, "no network", true},
@@ -88,7 +90,7 @@ func TestBadIsBounded(t *testing.T) {
 }
 
 func TestAdmit(t *testing.T) {
-	installed := Running{old, "a", false}
+	installed := Running{Release: old, Slot: "a"}
 	image := func(version, arch, id string, size int64) *release.Image {
 		return &release.Image{Manifest: release.Manifest{Name: "kedge", Version: version, Arch: arch, ID: id}, Size: size}
 	}
@@ -108,9 +110,9 @@ func TestAdmit(t *testing.T) {
 		want  error
 	}{
 		{"a newer one", good, installed, State{}, Policy{}, nil},
-		{"from a medium", good, Running{old, "", false}, State{}, Policy{}, ErrNotInstalled},
+		{"from a medium", good, Running{Release: old, Slot: ""}, State{}, Policy{}, ErrNotInstalled},
 		{"Kubernetes alone", &release.Image{Manifest: release.Manifest{Kind: release.Kubernetes}}, installed, State{}, Policy{}, release.ErrKind},
-		{"during a trial", good, Running{old, "a", true}, State{}, Policy{}, ErrBusy},
+		{"during a trial", good, Running{Release: old, Slot: "a", Trial: true}, State{}, Policy{}, ErrBusy},
 		{"another architecture", image("0.2.0", "arm64", fresh.ID, 100), installed, State{}, Policy{}, ErrArch},
 		{"the same", image("0.1.0", "amd64", old.ID, 100), installed, State{}, Policy{}, ErrSame},
 		{"the same, to mend a slot", image("0.1.0", "amd64", old.ID, 100), installed, State{}, Policy{Same: true}, nil},
@@ -126,7 +128,7 @@ func TestAdmit(t *testing.T) {
 		{"may not follow", after(">=0.1.5 <0.2.0"), installed, State{}, Policy{}, ErrFrom},
 		{"may not follow, allowed", after(">=0.1.5"), installed, State{}, Policy{From: true}, nil},
 		{"may follow what nobody understands", after("~0.1"), installed, State{}, Policy{}, ErrFrom},
-		{"may follow versions, but a nightly runs", after(">=0.1.0"), Running{Release{"nightly", "4"}, "a", false}, State{}, Policy{}, ErrFrom},
+		{"may follow versions, but a nightly runs", after(">=0.1.0"), Running{Release: Release{"nightly", "4"}, Slot: "a"}, State{}, Policy{}, ErrFrom},
 		{"too large", image("0.2.0", "amd64", fresh.ID, 1001), installed, State{}, Policy{}, ErrTooLarge},
 	} {
 		if err := Admit(c.image, c.r, c.s, c.p, "amd64", 1000); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
@@ -168,13 +170,13 @@ func TestLife(t *testing.T) {
 			return m.note("save " + string(s.Phase))
 		}
 		last := func() State { return (*states)[len(*states)-1] }
-		if err := Stage(context.Background(), m, image, Running{old, "a", false}, State{}, nil, save); err != nil {
+		if err := Stage(context.Background(), m, image, Running{Release: old, Slot: "a"}, State{}, nil, save); err != nil {
 			return err
 		}
 		if err := Arm(m, last(), 3, save); err != nil {
 			return err
 		}
-		*states = append(*states, last().Booted(Running{fresh, "b", true}, noon))
+		*states = append(*states, last().Booted(Running{Release: fresh, Slot: "b", Trial: true}, noon))
 		return Commit(m, last(), save)
 	}
 	whole := &slots{}
