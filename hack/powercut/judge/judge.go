@@ -53,7 +53,7 @@ type Judge struct {
 	reference *reference
 	files     []string // whose contents marks name
 
-	slots, esps, states cache
+	slots, esps, states, tables cache
 }
 
 // reference is what an installation has left when all went well.
@@ -64,6 +64,8 @@ type reference struct {
 	loader   string // digest
 	grub     string // digest
 	imageLen int64  // bytes of the image that was installed
+	table    uint64 // sum of the first copy of the partition table
+	gpt      bool   // the kernel is told to take either
 }
 
 // New returns the judge of a recording. It wants that the disk at the mark
@@ -95,6 +97,7 @@ func New(ctx context.Context, rec *record.Recording, l *replay.Log, work string)
 		return nil, err
 	}
 	defer c.Close()
+	c.size = rec.SizeAt(at)
 	if j.reference, err = c.learn(ctx, d.Image()); err != nil {
 		return nil, fmt.Errorf("recording %s: the installed disk: %w", rec.Name, err)
 	}
@@ -110,7 +113,7 @@ func New(ctx context.Context, rec *record.Recording, l *replay.Log, work string)
 
 // learn takes the reference from an installed disk.
 func (c *Room) learn(ctx context.Context, i *replay.Image) (*reference, error) {
-	parts, err := partitions(i)
+	parts, err := c.partitions(i)
 	if err != nil {
 		return nil, err
 	}
@@ -133,23 +136,58 @@ func (c *Room) learn(ctx context.Context, i *replay.Image) (*reference, error) {
 		return nil, err
 	}
 	r.imageLen = image.Size
+	r.table = i.Sum(0, 1<<20)
+	// The small images of a recording without a machine say nothing of it.
+	r.gpt = true
+	if f, err := image.File(release.SlotConfig); err == nil {
+		text, err := io.ReadAll(f)
+		if err != nil {
+			return nil, err
+		}
+		r.gpt = bytes.Contains(text, []byte(" gpt "))
+	}
+	// The state may grow later.
+	state := parts[layout.StateName]
+	state.Size = i.Disk.Size - state.Start
+	parts[layout.StateName] = state
 	return r, nil
 }
 
-func partitions(i *replay.Image) (map[string]table.Partition, error) {
-	parts, err := table.Read(i, i.Disk.Size, sector)
+func (c *Room) partitions(i *replay.Image) (map[string]table.Partition, error) {
+	parts, err := table.Read(i, c.size, sector)
 	if err != nil {
 		return nil, err
 	}
 	return layout.Find(parts)
 }
 
-// linuxSees tells whether the kernel finds the partitions: without the parameter
-// gpt it reads the first copy of the table only, if both its checksums are right.
+// sees tells whether the kernel and GRUB find the partitions. Without the
+// parameter gpt the kernel reads the first copy of the table only, if both its
+// checksums are right; with it the one in the last sector too.
 // Source: Linux 6.12, block/partitions/efi.c; UEFI Specification 2.10, table 5-5.
-func linuxSees(i *replay.Image) bool {
+func (c *Room) sees(ctx context.Context, i *replay.Image) (problem string, err error) {
+	ref, last := c.judge.reference, c.size/sector-1
+	if !soundTable(i, 1) && !(ref.gpt && soundTable(i, last)) {
+		return "the partition table is damaged, and Linux does not find its backup", nil
+	}
+	first := i.Sum(0, 1<<20)
+	if first == ref.table {
+		return "", nil
+	}
+	return c.judge.tables.get(first, func() any {
+		text, fault := c.grubFinds(ctx, i, ref.parts[layout.ESPName])
+		err = fault
+		if digest(text) != ref.grub {
+			return "GRUB does not find the EFI system partition in the partition table"
+		}
+		return ""
+	}).(string), err
+}
+
+// soundTable tells whether the table whose header is in a sector is whole.
+func soundTable(i *replay.Image, at int64) bool {
 	header := make([]byte, 92)
-	if _, err := i.ReadAt(header, sector); err != nil || string(header[:8]) != "EFI PART" {
+	if _, err := i.ReadAt(header, at*sector); err != nil || string(header[:8]) != "EFI PART" {
 		return false
 	}
 	le := binary.LittleEndian
@@ -171,6 +209,7 @@ func section(i *replay.Image, p table.Partition) *io.SectionReader {
 
 // Look judges the image of a cut before event number at.
 func (c *Room) Look(ctx context.Context, i *replay.Image, at int) (Verdict, error) {
+	c.size = c.judge.rec.SizeAt(at)
 	marks := c.judge.rec.Promised(at)
 	installed := slices.ContainsFunc(marks, func(m record.Mark) bool { return m.What == record.Installed })
 	var v Verdict
@@ -208,8 +247,8 @@ func (c *Room) Look(ctx context.Context, i *replay.Image, at int) (Verdict, erro
 // again asks the installer of a stick that installs by itself whether it would
 // take the disk once more.
 func (c *Room) again(i *replay.Image) error {
-	holds, ours := install.Inspect(i, i.Disk.Size, sector)
-	disk := install.Disk{Name: "vda", Path: "/dev/vda", Size: i.Disk.Size, Transport: "virtio", Holds: holds, Ours: ours}
+	holds, ours := install.Inspect(i, c.size, sector)
+	disk := install.Disk{Name: "vda", Path: "/dev/vda", Size: c.size, Transport: "virtio", Holds: holds, Ours: ours}
 	_, err := install.Choose([]install.Disk{disk}, config.Install{Silent: true}, install.Need("amd64", c.judge.reference.imageLen))
 	return err
 }
@@ -224,16 +263,20 @@ type finding struct {
 func (c *Room) start(ctx context.Context, i *replay.Image) (f finding, err error) {
 	ref := c.judge.reference
 	problem := func(format string, args ...any) { f.problems = append(f.problems, fmt.Sprintf(format, args...)) }
-	parts, err := partitions(i)
+	parts, err := c.partitions(i)
 	if err != nil {
 		problem("%v", err)
 		return f, nil
 	}
-	if !linuxSees(i) {
-		problem("the partition table is damaged, and Linux does not look for its backup")
+	unseen, err := c.sees(ctx, i)
+	if err != nil {
+		return f, err
+	}
+	if unseen != "" {
+		problem("%s", unseen)
 	}
 	for name, p := range ref.parts {
-		if parts[name].Start != p.Start || parts[name].Size != p.Size {
+		if parts[name].Start != p.Start || parts[name].Size != p.Size && name != layout.StateName {
 			problem("%s is elsewhere", name)
 		}
 	}

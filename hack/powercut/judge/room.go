@@ -14,6 +14,7 @@ import (
 
 	"github.com/kedgeos/kedge/hack/powercut/record"
 	"github.com/kedgeos/kedge/hack/powercut/replay"
+	"github.com/kedgeos/kedge/pkg/api/layout"
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/format/table"
 	"github.com/kedgeos/kedge/pkg/node/slot"
@@ -25,6 +26,7 @@ import (
 type Room struct {
 	judge        *Judge
 	disk         *replay.Disk
+	size         int64 // bytes that the disk has at the cut
 	dir          string
 	state0, esp0 *replay.Mirror // nil until they are wanted
 }
@@ -97,7 +99,7 @@ func (c *Room) esp(ctx context.Context, i *replay.Image, p table.Partition) (e a
 		if name != onDisk {
 			path = "/" + slot.Folder + "/" + name
 		}
-		if texts[name], err = grubRead(ctx, file, path); err != nil {
+		if texts[name], err = grubRead(ctx, file, ")"+path); err != nil {
 			return e, err
 		}
 	}
@@ -145,9 +147,10 @@ func fatProblem(ctx context.Context, file string) (string, error) {
 	return strings.Join(problems, ", "), nil
 }
 
-// grubRead reads a file with GRUB's own code; nil is no such file.
+// grubRead reads a file with GRUB's own code; nil is no such file. The path
+// begins with the end of the device's name.
 func grubRead(ctx context.Context, image, path string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "grub-fstest", image, "cat", "(loop0)"+path)
+	cmd := exec.CommandContext(ctx, "grub-fstest", image, "cat", "(loop0"+path)
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -164,6 +167,25 @@ func grubRead(ctx context.Context, image, path string) ([]byte, error) {
 // so that it needs -y; all is there then. On disks that write 4 KiB at once it
 // does not happen.
 const tornSuperblock = "Superblock checksum does not match superblock"
+
+// grubFinds lets GRUB read its configuration by way of the partition table.
+func (c *Room) grubFinds(ctx context.Context, i *replay.Image, esp table.Partition) ([]byte, error) {
+	f, err := os.Create(c.path("disk"))
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if err := f.Truncate(c.size); err != nil {
+		return nil, err
+	}
+	for _, part := range []table.Partition{{Size: 1 << 20}, esp, {Start: c.size - 1<<20, Size: 1 << 20}} {
+		if err := i.CopyTo(f, part.Start, part.Size); err != nil {
+			return nil, err
+		}
+	}
+	return grubRead(ctx, f.Name(), fmt.Sprintf(",gpt%d)/%s/grub.cfg", layout.ESPNumber, slot.Folder))
+}
 
 // aState is what the state's file system holds after its recovery.
 type aState struct {

@@ -23,6 +23,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/node/slot"
 	"github.com/kedgeos/kedge/pkg/node/update"
 	"github.com/kedgeos/kedge/pkg/sys/atomicfile"
+	"github.com/kedgeos/kedge/pkg/sys/block"
 	"github.com/kedgeos/kedge/pkg/sys/mount"
 )
 
@@ -57,9 +58,9 @@ func makeNative(ctx context.Context, name, dir string, say func(string), then fu
 	if err := n.makeImages(); err != nil {
 		return err
 	}
-	size := install.Need("amd64", n.images[0].Size)
+	size := install.Need("amd64", n.images[0].Size) + grows
 	part := dir + ".part"
-	if n.r, err = newRecorder(part, Recording{Name: name, Size: size}, say); err != nil {
+	if n.r, err = newRecorder(part, Recording{Name: name, Size: size, Small: size - grows}, say); err != nil {
 		return err
 	}
 	if err := createSparse(n.r.path(diskFile), size); err != nil {
@@ -74,6 +75,9 @@ func makeNative(ctx context.Context, name, dir string, say func(string), then fu
 	}
 	return os.Rename(part, dir)
 }
+
+// grows is how much larger the disk becomes, in bytes.
+const grows = 256 << 20
 
 // ready says why this host cannot do it, or nil.
 func ready() error {
@@ -345,15 +349,16 @@ func syncFile(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// A block is a file of the boot record: its copy, and where it lies on the ESP.
-type block struct {
+// A recordFile is a file of the boot record: its copy, and where it lies on the
+// ESP.
+type recordFile struct {
 	*os.File
 	device *os.File
 	at     int64
 }
 
 // WriteAt implements slot.File.
-func (b block) WriteAt(data []byte, at int64) (int, error) {
+func (b recordFile) WriteAt(data []byte, at int64) (int, error) {
 	if _, err := b.device.WriteAt(data, b.at+at); err != nil {
 		return 0, err
 	}
@@ -361,10 +366,10 @@ func (b block) WriteAt(data []byte, at int64) (int, error) {
 }
 
 // Sync implements slot.File.
-func (b block) Sync() error { return b.device.Sync() }
+func (b recordFile) Sync() error { return b.device.Sync() }
 
 // Close implements slot.File.
-func (b block) Close() error { return errors.Join(b.device.Close(), b.File.Close()) }
+func (b recordFile) Close() error { return errors.Join(b.device.Close(), b.File.Close()) }
 
 // store is the boot record of the disk.
 func (n *native) store() slot.Store {
@@ -378,7 +383,7 @@ func (n *native) store() slot.Store {
 			return nil, err
 		}
 		device, err := os.OpenFile(n.partition(layout.ESPName), os.O_RDWR, 0)
-		return block{f, device, at}, err
+		return recordFile{f, device, at}, err
 	}}
 }
 
@@ -466,7 +471,7 @@ func (n *native) play(then func(n *native, state string) error) error {
 		return err
 	}
 	steps, err := install.Steps(install.Options{
-		Disk: install.Disk{Name: filepath.Base(n.device), Path: n.device, Size: n.r.r.Size}, Image: n.images[0], Config: []byte("hostname: native\n"),
+		Disk: install.Disk{Name: filepath.Base(n.device), Path: n.device, Size: n.r.r.Small}, Image: n.images[0], Config: []byte("hostname: native\n"),
 	})
 	if err != nil {
 		return err
@@ -493,6 +498,31 @@ func (n *native) play(then func(n *native, state string) error) error {
 	return errors.Join(then(n, state), mount.Unmount(state))
 }
 
+// grow makes the state as large as the disk allows, as a boot does.
+func (n *native) grow(state string) error {
+	f, err := os.OpenFile(n.device, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	id, parts, err := table.ReadID(f, n.r.r.Size, 512)
+	if err != nil {
+		return err
+	}
+	parts, _ = layout.Grow(parts, n.r.r.Size)
+	if err := table.Write(f, n.r.r.Size, 512, id, parts); err != nil {
+		return err
+	}
+	last := parts[len(parts)-1]
+	if err := block.ResizePartition(n.device, last.Index, last.Start, last.Size); err != nil {
+		return err
+	}
+	if err := mount.GrowExt4(state, last.Size); !errors.Is(err, os.ErrPermission) {
+		return err // not every root may do that: CAP_SYS_RESOURCE
+	}
+	return nil
+}
+
 // upgrades goes through an upgrade that is kept and one that is not.
 func (n *native) upgrades(state string) error {
 	path := filepath.Join(state, "lib/kedge/upgrade.json")
@@ -514,6 +544,9 @@ func (n *native) upgrades(state string) error {
 	}
 	upgrade := func(any ...string) Mark { return Mark{What: Upgrade, Any: any} }
 	one := func(m Mark) []Mark { return []Mark{m} }
+	if err := phase("grow", one(Mark{What: Grown}), nil, func() error { return n.grow(state) }); err != nil {
+		return err
+	}
 	for n2, image := range n.images[1:] {
 		to, id := slot.Other(running.Slot), image.Manifest.ID
 		err := phase("stage", []Mark{{What: Slot, Name: to}, upgrade(string(now.Phase), "", "staged")}, []Mark{{What: Slot, Name: to, ID: id}, upgrade("staged")}, func() error {

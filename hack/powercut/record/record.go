@@ -31,6 +31,7 @@ const (
 type Recording struct {
 	Name  string
 	Size  int64  // of the disk in bytes
+	Small int64  `json:",omitempty"` // its size until the mark Grown; 0 means Size
 	Base  string // the disk before it; "" when it was empty
 	Stick string `json:",omitempty"` // the image that installs; "" when none was there
 	VM    bool   // of a machine that can be booted
@@ -47,6 +48,7 @@ type What string
 const (
 	Phase     What = "phase"     // Name: what goes on
 	Installed What = "installed" // the disk starts by itself
+	Grown     What = "grown"     // the disk has been made larger
 	Slot      What = "slot"      // slot Name holds the release ID; "" for nobody knows
 	Good      What = "good"      // the committed slot is one of Any
 	Upgrade   What = "upgrade"   // the phase of the upgrade's state is one of Any
@@ -102,6 +104,15 @@ type empty struct{}
 func (empty) ReadAt(b []byte, _ int64) (int, error) {
 	clear(b)
 	return len(b), nil
+}
+
+// SizeAt returns the bytes that the disk has when so many events have happened.
+func (r *Recording) SizeAt(at int) int64 {
+	grown := func(m Mark) bool { return m.What == Grown && m.Event <= at }
+	if r.Small == 0 || slices.ContainsFunc(r.Marks, grown) {
+		return r.Size
+	}
+	return r.Small
 }
 
 // Phases returns the phases of the recording, whose log has that many events.

@@ -211,11 +211,21 @@ func (i *Image) WriteFile(path string, start, size int64) error {
 	return errors.Join(i.writeTo(f, start, size), f.Close())
 }
 
+// CopyTo writes a part of the image to the same place of a new file.
+func (i *Image) CopyTo(w io.WriterAt, start, size int64) error {
+	return i.copyTo(w, start, size, start)
+}
+
 // writeTo fills a new file, and leaves out what is zero.
 func (i *Image) writeTo(f *os.File, start, size int64) error {
 	if err := f.Truncate(size); err != nil {
 		return err
 	}
+	return i.copyTo(f, start, size, 0)
+}
+
+// copyTo writes what is not zero to a file from byte to on.
+func (i *Image) copyTo(f io.WriterAt, start, size, to int64) error {
 	buffer := make([]byte, 64<<10)
 	for at := int64(0); at < size; at += int64(len(buffer)) {
 		b := buffer[:min(int64(len(buffer)), size-at)]
@@ -225,7 +235,7 @@ func (i *Image) writeTo(f *os.File, start, size int64) error {
 		if len(bytes.TrimLeft(b, "\x00")) == 0 {
 			continue
 		}
-		if _, err := f.WriteAt(b, at); err != nil {
+		if _, err := f.WriteAt(b, to+at); err != nil {
 			return err
 		}
 	}
