@@ -118,6 +118,10 @@ func (o options) open(ctx context.Context) (all []*record.Recording, err error) 
 		if err != nil {
 			return nil, err
 		}
+		if err := r.Usable(); err != nil && o.recording == "" {
+			say(fmt.Sprintf("the recording of %s is left out: it was broken off too early: %v", name, err))
+			continue
+		}
 		all = append(all, r)
 	}
 	if len(all) == 0 {
