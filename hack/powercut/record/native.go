@@ -513,6 +513,27 @@ func (n *native) play(then func(n *native, state string) error) error {
 	return errors.Join(then(n, state), mount.Unmount(state))
 }
 
+// installAgain installs the first release once more, and keeps the state.
+func (n *native) installAgain() error {
+	f, err := os.Open(n.device)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	parts, err := table.Read(f, n.r.r.Size, 512)
+	if err != nil {
+		return err
+	}
+	steps, err := install.Steps(install.Options{
+		Disk:  install.Disk{Name: filepath.Base(n.device), Path: n.device, Size: n.r.r.Size, Parts: parts},
+		Image: n.images[0], Keep: true,
+	})
+	if err != nil {
+		return err
+	}
+	return install.Run(n.ctx, &installer{System: install.System{}, n: n}, steps, func(install.Step, int64) {})
+}
+
 // grow makes the state as large as the disk allows, as a boot does.
 func (n *native) grow(state string) error {
 	f, err := os.OpenFile(n.device, os.O_RDWR, 0)
@@ -582,9 +603,13 @@ func (n *native) upgrades(state string) error {
 					return err
 				}
 			}
-			return phase("taken back", one(upgrade("armed", "rolled back")), one(upgrade("rolled back")), func() error {
+			if err := phase("taken back", one(upgrade("armed", "rolled back")), one(upgrade("rolled back")), func() error {
 				return save(now.Booted(running, time.Now()))
-			})
+			}); err != nil {
+				return err
+			}
+			return phase("install again", []Mark{{What: Again, Any: []string{"yes"}}, {What: Slot, Name: "a"}, {What: Slot, Name: "b"}, {What: Good, Any: []string{"a", "b"}}},
+				[]Mark{{What: Again}, {What: Slot, Name: "a", ID: n.images[0].Manifest.ID}, {What: Good, Any: []string{"a"}}}, n.installAgain)
 		}
 		if err := phase("trial", one(upgrade("armed", "trial")), one(upgrade("trial")), func() error {
 			return errors.Join(n.countDown(), save(now.Booted(trial, time.Now())))

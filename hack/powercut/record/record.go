@@ -48,6 +48,7 @@ type What string
 const (
 	Phase     What = "phase"     // Name: what goes on
 	Installed What = "installed" // the disk starts by itself
+	Again     What = "again"     // from Installed on: with Any, it is installed again, and its state kept; without, that is over
 	Grown     What = "grown"     // the disk has been made larger
 	Slot      What = "slot"      // slot Name holds the release ID; "" for nobody knows
 	Good      What = "good"      // the committed slot is one of Any
