@@ -30,11 +30,12 @@ edit() { # edit FILE OLD NEW: OLD must be there
 }
 
 older_kernel() { # makes the lock name the kernel before its own
-	local lock=images/edge.amd64.lock apt=$work/apt now old mirror
+	local lock=images/edge.amd64.lock apt=$work/apt now old mirror suite
 	now=$(sed -n 's/^kernel //p' $lock)
+	suite=$(sed -n 's/^suite //p' $lock)
 	mkdir -p "$apt/lists/partial" "$apt/cache"
 	mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -m1 'debian-security' || true)
-	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian-security} trixie-security main" >"$apt/list"
+	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian-security} $suite-security main" >"$apt/list"
 	local o=(-o Dir::Etc::sourcelist="$apt/list" -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt/cache" -o Dir::State::status=/dev/null -o APT::Architecture=amd64)
 	apt-get "${o[@]}" update -qq >&2
 	old=$(apt-cache "${o[@]}" pkgnames "${now%%[0-9]*}" | grep -E '^linux-image-[0-9.]+\+deb[0-9]+-amd64$' | cat - <(echo "$now") | sort -Vu | grep -B1 -Fx "$now" | head -1)

@@ -61,6 +61,9 @@ func (u *upgrader) fetchDelta(ctx context.Context, address, path string, o fetch
 	err = u.rebuild(ctx, x, path+partSuffix, webSource{address, o}, path, w)
 	switch {
 	case err == nil:
+		if err := fetch.Forget(path); err != nil { // a part or a whole of something else
+			return false, err
+		}
 		return true, os.Rename(path+partSuffix, path)
 	case errors.Is(err, delta.ErrNoGain), errors.Is(err, delta.ErrOther), errors.Is(err, fetch.ErrNoRange),
 		errors.Is(err, fetch.ErrStatus), errors.Is(err, errNotWhole):

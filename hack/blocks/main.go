@@ -4,7 +4,7 @@
 // RAUC cuts both into blocks of 4 KiB at multiples of 4 KiB, fetches the blocks
 // whose SHA-256 no block of the old one has, and an index of 32 bytes a block.
 //
-// Source: RAUC 1.15, Reference, "Adaptive Updates: block-hash-index".
+// Source: RAUC's manual, "Adaptive Updates" and the manifest key "adaptive".
 package main
 
 import (

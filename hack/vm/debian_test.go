@@ -11,7 +11,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/host/qemu"
 )
 
-// debianRoot is a root of Debian stable with its stock kernel, as an archive; it
+// debianRoot is a root of the host's Debian with its stock kernel, as an archive; it
 // is made once and kept.
 var debianRoot = filepath.Join(os.TempDir(), "kedge-vm-debian.tar")
 
@@ -20,7 +20,7 @@ const debianPackages = "linux-image-amd64,systemd-sysv,udev,initramfs-tools,kmod
 
 // makeDebian makes a disk with a Debian whose root is the whole disk, and some
 // files in it; its kernel and initrd lie beside it, to start it by. It needs
-// root, mmdebstrap, and an apt that reaches Debian.
+// root, mmdebstrap, and the apt sources of a Debian host.
 func makeDebian(ts *script, args []string) error {
 	if len(args) < 2 {
 		return errors.New("usage: debian FILE SIZE SOURCE=PATH…")
@@ -79,7 +79,11 @@ func bootstrap() error {
 	if _, err := os.Stat(debianRoot); err == nil {
 		return nil
 	}
-	out, err := exec.Command("mmdebstrap", "--variant=minbase", "--include="+debianPackages, "stable", debianRoot+".new").CombinedOutput()
+	sources := "/etc/apt/sources.list.d/debian.sources"
+	if _, err := os.Stat(sources); err != nil {
+		sources = "/etc/apt/sources.list"
+	}
+	out, err := exec.Command("mmdebstrap", "--variant=minbase", "--include="+debianPackages, "", debianRoot+".new", sources).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("mmdebstrap: %w: %s", err, out)
 	}

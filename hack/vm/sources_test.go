@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -33,7 +34,11 @@ func serveRegistry(ts *script, args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: registry VARIABLE")
 	}
-	blobs := registry.NewDiskBlobHandler(ts.MkAbs("registry-blobs"))
+	folder := ts.MkAbs("registry-blobs")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	blobs := registry.NewDiskBlobHandler(folder)
 	port, err := listen(ts, registry.New(registry.WithBlobHandler(blobs), registry.Logger(log.New(io.Discard, "", 0))))
 	if err != nil {
 		return err

@@ -250,9 +250,13 @@ func (c *Room) Look(ctx context.Context, i *replay.Image, at int) (Verdict, erro
 // again asks the installer of a stick that installs by itself whether it would
 // take the disk once more. Keep is for one that keeps the state of a disk.
 func (c *Room) again(i *replay.Image, keep bool) error {
-	holds, parts, foreign := install.Inspect(i, c.size, sector)
-	disk := install.Disk{Name: "vda", Path: "/dev/vda", Size: c.size, Transport: "virtio", Holds: holds, Ours: foreign == "", Parts: parts, Foreign: foreign}
-	_, err := install.Choose([]install.Disk{disk}, config.Install{Silent: true, NoFormat: keep}, install.Need("amd64", c.judge.reference.imageLen))
+	holds, ours := install.Inspect(i, c.size, sector)
+	parts, err := table.Read(i, c.size, sector)
+	if err != nil {
+		parts = nil // the installer finds none either
+	}
+	disk := install.Disk{Name: "vda", Path: "/dev/vda", Size: c.size, Transport: "virtio", Holds: holds, Ours: ours, Parts: parts}
+	_, err = install.Choose([]install.Disk{disk}, config.Install{Silent: true, NoFormat: keep}, install.Need("amd64", c.judge.reference.imageLen))
 	return err
 }
 

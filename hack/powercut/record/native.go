@@ -525,7 +525,7 @@ func (n *native) installAgain() error {
 		return err
 	}
 	steps, err := install.Steps(install.Options{
-		Disk:  install.Disk{Name: filepath.Base(n.device), Path: n.device, Size: n.r.r.Size, Parts: parts},
+		Disk:  install.Disk{Name: filepath.Base(n.device), Path: n.device, Size: n.r.r.Size, Parts: parts, Slots: []string{"a", "b"}},
 		Image: n.images[0], Keep: true,
 	})
 	if err != nil {
@@ -608,8 +608,8 @@ func (n *native) upgrades(state string) error {
 			}); err != nil {
 				return err
 			}
-			return phase("install again", []Mark{{What: Again, Any: []string{"yes"}}, {What: Slot, Name: "a"}, {What: Slot, Name: "b"}, {What: Good, Any: []string{"a", "b"}}},
-				[]Mark{{What: Again}, {What: Slot, Name: "a", ID: n.images[0].Manifest.ID}, {What: Good, Any: []string{"a"}}}, n.installAgain)
+			return phase("install again", []Mark{{What: Again, Any: []string{"yes"}}, {What: Slot, Name: "a"}, {What: Slot, Name: "b"}, {What: Good, Any: []string{"a", "b"}}, upgrade("rolled back", "")},
+				[]Mark{{What: Again}, {What: Slot, Name: "a", ID: n.images[0].Manifest.ID}, {What: Good, Any: []string{"a"}}, upgrade("")}, n.installAgain)
 		}
 		if err := phase("trial", one(upgrade("armed", "trial")), one(upgrade("trial")), func() error {
 			return errors.Join(n.countDown(), save(now.Booted(trial, time.Now())))

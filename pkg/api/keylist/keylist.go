@@ -164,6 +164,15 @@ func (l List) Trusted(own []minisign.PublicKey, now time.Time) []minisign.Public
 // another one, and returns that. The error wraps ErrList, ErrOlder, ErrExpired
 // or ErrNone, or those of minisign about the signature.
 func (l List) Next(own []minisign.PublicKey, list, signature []byte, now time.Time) (List, error) {
+	next, err := Decode(list)
+	if err != nil {
+		return List{}, err
+	}
+	// Nobody vouches for the number yet, but it can only lead to a refusal: that
+	// of an old list, whose key may be revoked by now.
+	if next.Serial <= l.Serial {
+		return List{}, fmt.Errorf("%w: serial %d, this machine has %d", ErrOlder, next.Serial, l.Serial)
+	}
 	s, err := minisign.ParseSignature(signature)
 	if err != nil {
 		return List{}, err
@@ -171,12 +180,7 @@ func (l List) Next(own []minisign.PublicKey, list, signature []byte, now time.Ti
 	if err := s.Verify(l.Trusted(own, now), bytes.NewReader(list)); err != nil {
 		return List{}, fmt.Errorf("verify signature: %w", err)
 	}
-	next, err := Decode(list)
 	switch {
-	case err != nil:
-		return List{}, err
-	case next.Serial <= l.Serial:
-		return List{}, fmt.Errorf("%w: serial %d, this machine has %d", ErrOlder, next.Serial, l.Serial)
 	case next.Expired(now):
 		return List{}, fmt.Errorf("%w: %s", ErrExpired, next.Expires.UTC().Format(time.RFC3339))
 	case len(next.Trusted(own, now)) == 0:

@@ -141,7 +141,7 @@ func (i *initrd) findRoot(ctx context.Context) error {
 	again := make(chan struct{}, 1)
 	found := make(chan error, 1)
 	go func() {
-		if held, err := i.takeover(source); held && err == nil {
+		if i.takeover(source) {
 			found <- nil
 		} else if source.URL != "" {
 			found <- i.fetchRoot(ctx, source, again)

@@ -49,14 +49,14 @@ const RecordPath = "/run/kedge/boot.json"
 type Record struct {
 	Mode        string  `json:"mode"`
 	ID          string  `json:"id"`
-	Medium      string  `json:"medium"`            // device that the system was started from; "" when there is none
-	Root        string  `json:"root"`              // URL that the root came from; "" when it was a medium
-	Slot        string  `json:"slot,omitempty"`    // a or b, of an installed system
-	Trial       bool    `json:"trial,omitempty"`   // the slot is on trial
-	Verity      bool    `json:"verity,omitempty"`  // the kernel checks each block of the root that it reads
-	Damage      string  `json:"damage,omitempty"`  // what such a check found
-	StateDamage string  `json:"damaged,omitempty"` // why the state cannot be used; all is in memory then
-	State       string  `json:"state,omitempty"`   // device of the state that is damaged
+	Medium      string  `json:"medium"`                 // device that the system was started from; "" when there is none
+	Root        string  `json:"root"`                   // URL that the root came from; "" when it was a medium
+	Slot        string  `json:"slot,omitempty"`         // a or b, of an installed system
+	Trial       bool    `json:"trial,omitempty"`        // the slot is on trial
+	Verity      bool    `json:"verity,omitempty"`       // the kernel checks each block of the root that it reads
+	Damage      string  `json:"damage,omitempty"`       // what such a check found
+	StateDevice string  `json:"state_device,omitempty"` // the state, when it cannot be used: all is in memory then
+	StateDamage string  `json:"state_damage,omitempty"` // and why
 	Stages      []Mark  `json:"stages"`
 	Messages    []Event `json:"messages"`
 }

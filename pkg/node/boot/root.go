@@ -36,8 +36,8 @@ type System struct {
 	Modules *kernel.Modules // nil when there are none
 	Mode    string
 
-	guard    *guard
 	fallback string // mode of a machine without state; "" waits for the state
+	guard    *guard
 }
 
 // LogDir is where the logs of services lie.

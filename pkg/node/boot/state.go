@@ -46,7 +46,7 @@ func judge(code int, known bool, text string) verdict {
 // fsck runs e2fsck in the manner -p or -y and returns its last lines as one.
 func fsck(ctx context.Context, manner, device string) (verdict, string) {
 	var out bytes.Buffer
-	err := process.Command{Args: []string{"/usr/sbin/e2fsck", manner, device}, Stdout: &out, Stderr: &out}.Run(ctx)
+	err := process.Command{Args: []string{"e2fsck", manner, device}, Stdout: &out, Stderr: &out}.Run(ctx)
 	code, known := process.ExitCode(err)
 	text := summary(out.String())
 	if !known {
@@ -55,13 +55,15 @@ func fsck(ctx context.Context, manner, device string) (verdict, string) {
 	return judge(code, known, out.String()), text
 }
 
-// summary makes one line of the last ones of a program, without the advice for
-// somebody at a terminal.
+// advice matches what e2fsck says to somebody at a terminal, and its own name.
+var advice = regexp.MustCompile(`^(e2fsck [0-9]|\(i\.e\., without|The superblock could not be|filesystem|is corrupt, and|e2fsck -b|or$|\S+: ?$)`)
+
+// summary makes one line of the last ones of e2fsck, without advice.
 func summary(out string) string {
 	var lines []string
 	for line := range strings.Lines(out) {
 		line = strings.Trim(line, " \t\r\n*")
-		if line != "" && !strings.HasPrefix(line, "e2fsck 1.") && !strings.HasPrefix(line, "(i.e., without") {
+		if line != "" && !advice.MatchString(line) {
 			lines = append(lines, line)
 		}
 	}
@@ -90,10 +92,15 @@ func (s *System) openState(ctx context.Context, state string) error {
 		s.say(fmt.Sprintf("STATE FILE SYSTEM %s IS DAMAGED: %s", state, text))
 		s.noteError(salvage(state, salvageDir))
 		s.say("mending it; what loses its place goes to /var/lost+found")
-		if v, text = fsck(ctx, "-y", state); v == broken || v == failed {
+		// One pass may only get as far as the superblock and the journal.
+		for pass := 0; pass < 3 && v == broken; pass++ {
+			v, text = fsck(ctx, "-y", state)
+		}
+		if v == broken || v == failed {
 			return fmt.Errorf("e2fsck cannot mend %s: %s", state, text)
 		}
 		s.say(fmt.Sprintf("STATE FILE SYSTEM %s WAS DAMAGED AND IS MENDED, files may be lost: %s", state, text))
+		v = mended // even if the last pass found nothing more
 	case failed:
 		s.noteError(salvage(state, salvageDir))
 		return fmt.Errorf("e2fsck cannot check %s: %s", state, text)
@@ -160,7 +167,7 @@ func (s *System) loseState(ctx context.Context, state string, why error) string 
 	s.say(fmt.Sprintf("THE STATE ON %s CANNOT BE USED: %v", state, why))
 	s.say("nothing on it was changed that e2fsck did not; this boot keeps everything in memory, with network and SSH, without Kubernetes")
 	s.say(StateAdvice)
-	s.Journal.Update(func(r *Record) { r.StateDamage, r.State = why.Error(), state })
+	s.Journal.Update(func(r *Record) { r.StateDamage, r.StateDevice = why.Error(), state })
 	return ""
 }
 
@@ -172,7 +179,7 @@ const StateAdvice = `"kedge reset --format" gives the state up and makes a new o
 // into the new one.
 func FormatState(ctx context.Context, state, keep string) error {
 	const label = StateLabel
-	err := process.Command{Args: []string{"/usr/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-m", "1", "-L", label, state}}.Run(ctx)
+	err := process.Command{Args: []string{"mke2fs", "-q", "-F", "-t", "ext4", "-m", "1", "-L", label, state}}.Run(ctx)
 	if err != nil {
 		return fmt.Errorf("make state file system on %s: %w", state, err)
 	}

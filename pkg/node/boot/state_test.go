@@ -82,6 +82,30 @@ func TestFsck(t *testing.T) {
 	}
 }
 
+func TestSummary(t *testing.T) {
+	const lost = `e2fsck 1.47.2 (1-Jan-2025)
+/usr/sbin/e2fsck: Bad magic number in super-block while trying to open /dev/vda5
+/dev/vda5: 
+The superblock could not be read or does not describe a valid ext2/ext3/ext4
+filesystem.  If the device is valid and it really contains an ext2/ext3/ext4
+filesystem (and not swap or ufs or something else), then the superblock
+is corrupt, and you might try running e2fsck with an alternate superblock:
+    e2fsck -b 8193 <device>
+ or
+    e2fsck -b 32768 <device>
+
+`
+	for text, want := range map[string]string{
+		lost: "/usr/sbin/e2fsck: Bad magic number in super-block while trying to open /dev/vda5",
+		"KEDGE-STATE: ***** FILE SYSTEM WAS MODIFIED *****\nKEDGE-STATE: 26/499712 files, 53388/1998080 blocks\n": "KEDGE-STATE: ***** FILE SYSTEM WAS MODIFIED; KEDGE-STATE: 26/499712 files, 53388/1998080 blocks",
+		"": "",
+	} {
+		if got := summary(text); got != want {
+			t.Errorf("summary = %q, want %q", got, want)
+		}
+	}
+}
+
 func TestGiveBack(t *testing.T) {
 	from, to := t.TempDir(), t.TempDir()
 	for path, text := range map[string]string{"lib/kedge/config.d/50-install.yaml": "a", "lib/kedge/hostname": "b", "lib/other": "c"} {

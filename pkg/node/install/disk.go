@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kedgeos/kedge/pkg/api/config"
+	"github.com/kedgeos/kedge/pkg/api/layout"
 	"github.com/kedgeos/kedge/pkg/format/table"
 )
 
@@ -33,8 +34,8 @@ type Disk struct {
 	ReadOnly, Medium bool     // cannot be written to; this system runs from it
 	Holds            []string // what is on it, for a person; empty when it is blank
 	Ours             bool     // a system of ours is installed there
-	Foreign          string   // why it is not ours, for a person
 	Parts            []table.Partition
+	Slots            []string // of a disk of ours: slots that hold something, a or b
 }
 
 // String names a disk the way a person tells it from others.
@@ -79,8 +80,8 @@ func Choose(disks []Disk, c config.Install, need int64) (Disk, error) {
 		if why == "" && d.Transport == "usb" && c.Disk.Match.Transport == "" {
 			why = "it is a USB disk; install.disk.match.transport: usb allows it"
 		}
-		if why == "" && c.NoFormat && !d.Ours {
-			why = "install.no_format: " + d.Foreign
+		if _, foreign := layout.Find(d.Parts); why == "" && c.NoFormat && foreign != nil {
+			why = "install.no_format: " + foreign.Error()
 		}
 		if why != "" {
 			passed = append(passed, d.String()+": "+why)
@@ -119,10 +120,10 @@ func named(disks []Disk, c config.Install, need int64) (Disk, error) {
 // permit refuses a disk with data that nobody allowed to lose, and one without
 // a state to keep when that is what is wanted.
 func permit(d Disk, c config.Install) error {
-	switch {
-	case c.NoFormat && !d.Ours:
-		return fmt.Errorf("%w: %s: %s; without install.no_format it is installed from the start", ErrForeign, d, d.Foreign)
-	case c.NoFormat:
+	if c.NoFormat {
+		if _, err := layout.Find(d.Parts); err != nil {
+			return fmt.Errorf("%w: %s: %w; without install.no_format it is installed from the start", ErrForeign, d, err)
+		}
 		return nil
 	}
 	if len(d.Holds) == 0 || c.Wipe {

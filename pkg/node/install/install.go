@@ -23,6 +23,7 @@ const (
 	stateConfig = "lib/kedge/config.d" // below the state's root
 	configFile  = stateConfig + "/50-install.yaml"
 	answersFile = stateConfig + "/60-answers.yaml"
+	upgradeFile = "lib/kedge/upgrade.json" // of package update
 )
 
 // Options say what is installed where.
@@ -105,24 +106,26 @@ func Steps(o Options) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
+	target, committed := layout.SlotAName, layout.SlotA
+	if o.Keep && o.Disk.only() == layout.SlotA { // there is a system at all times
+		target, committed = layout.SlotBName, layout.SlotB
+	}
 	rest, at, withheld, err := o.Image.Withhold()
 	if err != nil {
 		return nil, err
 	}
 	state := fill{"ext4", device(layout.StateName), stateFiles(o), ""}
-	image := copyImage{rest, device(layout.SlotAName)}
 	steps := []Step{verify{o.Image}}
 	switch {
 	case !o.Keep:
-		steps = append(steps, erase{o.Disk}, partition{o.Disk, parts}, image, format{"ext4", device(layout.StateName), layout.StateName}, state)
-	case len(state.files) > 0: // first, because a state that is damaged refuses it
-		steps = append(steps, state, keeps(device(layout.SlotBName)), image)
-	default:
-		steps = append(steps, keeps(device(layout.SlotBName)), image)
+		steps = append(steps, erase{o.Disk}, partition{o.Disk, parts}, copyImage{rest, device(target)},
+			format{"ext4", device(layout.StateName), layout.StateName}, state)
+	default: // the state first: one that is damaged refuses it, and nothing was done
+		steps = append(steps, state, copyImage{o.Image, device(target)})
 	}
 	steps = append(steps,
 		format{"vfat", device(layout.ESPName), layout.ESPName},
-		fill{"vfat", device(layout.ESPName), boot.files, layout.SlotA},
+		fill{"vfat", device(layout.ESPName), boot.files, committed},
 	)
 	if arch == "amd64" {
 		bios := parts[0]
@@ -135,7 +138,10 @@ func Steps(o Options) ([]Step, error) {
 		}
 		steps = append(steps, patch{device(layout.BIOSName), 0, core, "boot loader"}, patch{o.Disk.Path, 0, mbr, "boot sector"})
 	}
-	return append(steps, patch{device(layout.SlotAName), at, withheld, "volume descriptor"}), nil
+	if o.Keep {
+		return steps, nil
+	}
+	return append(steps, patch{device(target), at, withheld, "volume descriptor"}), nil
 }
 
 // partitions returns those that the disk gets, or keeps.
@@ -168,6 +174,9 @@ func stateFiles(o Options) []file {
 		if len(data) > 0 {
 			files = append(files, file{name, data})
 		}
+	}
+	if o.Keep { // what an upgrade knew of the slots is true no more
+		files = append(files, file{upgradeFile, []byte("{}\n")})
 	}
 	return files
 }

@@ -8,7 +8,12 @@ import (
 
 	"github.com/kedgeos/kedge/pkg/api/config"
 	"github.com/kedgeos/kedge/pkg/api/layout"
+	"github.com/kedgeos/kedge/pkg/format/isoimage"
+	"github.com/kedgeos/kedge/pkg/format/table"
 )
+
+// foreignParts are those of another system.
+var foreignParts = []table.Partition{{Index: 1, Name: "root", Start: 1 << 20, Size: 1 << 30}}
 
 // installed is a disk with a system of ours.
 func installed(t *testing.T, name, arch string, image int64) Disk {
@@ -18,14 +23,14 @@ func installed(t *testing.T, name, arch string, image int64) Disk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Parts, d.Ours, d.Holds = parts, true, []string{"an installed Kedge"}
+	d.Parts, d.Slots, d.Ours, d.Holds = parts, []string{layout.SlotA, layout.SlotB}, true, []string{"an installed Kedge"}
 	return d
 }
 
 func TestChooseKeeps(t *testing.T) {
 	ours := installed(t, "sda", "amd64", 0)
 	foreign := blankDisk("sdb", 100*gb)
-	foreign.Foreign = "not a disk of Kedge: KEDGE-ESP is missing"
+	foreign.Parts = foreignParts
 	keep := config.Install{NoFormat: true}
 	for _, c := range []struct {
 		name  string
@@ -39,7 +44,7 @@ func TestChooseKeeps(t *testing.T) {
 		{"ours besides another", []Disk{foreign, ours}, keep, "/dev/sda", nil, ""},
 		{"ours and to be wiped", []Disk{ours}, config.Install{NoFormat: true, Wipe: true}, "/dev/sda", nil, ""},
 		{"only another", []Disk{foreign}, keep, "", ErrNoDisk, "KEDGE-ESP is missing"},
-		{"another by name", []Disk{foreign, ours}, config.Install{NoFormat: true, Device: "/dev/sdb"}, "/dev/sdb", ErrForeign, "KEDGE-ESP is missing; without install.no_format"},
+		{"another by name", []Disk{foreign, ours}, config.Install{NoFormat: true, Device: "/dev/sdb"}, "/dev/sdb", ErrForeign, "KEDGE-STATE is missing; without install.no_format"},
 	} {
 		d, err := Choose(c.disks, c.want, 0)
 		if d.Path != c.disk || !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
@@ -54,8 +59,8 @@ func TestChooseKeeps(t *testing.T) {
 const keptLog = `verify
 mount ext4 /dev/sda5
 write /run/kedge/install/lib/kedge/config.d/50-install.yaml
+write /run/kedge/install/lib/kedge/upgrade.json
 unmount
-patch /dev/sda4 32768+512
 copy to /dev/sda3
 format vfat /dev/sda2 KEDGE-ESP
 mount vfat /dev/sda2
@@ -64,19 +69,28 @@ write /run/kedge/install/kedge/grub.cfg
 write /run/kedge/install/EFI/BOOT/BOOTX64.EFI
 unmount
 patch /dev/sda1 0+2048
-patch /dev/sda 0+440
-patch /dev/sda3 32768+512`
+patch /dev/sda 0+440`
 
 // TestStepsKeep: neither the partitions nor the file system of the state are
-// touched, and without a configuration nothing in it is.
+// touched, and without a configuration only what concerns slots is.
 func TestStepsKeep(t *testing.T) {
-	_, more, _ := strings.Cut(keptLog, "unmount\n")
+	bare := strings.Replace(keptLog, "write /run/kedge/install/lib/kedge/config.d/50-install.yaml\n", "", 1)
+	other := strings.NewReplacer("copy to /dev/sda3", "copy to /dev/sda4", "kedge a", "kedge b").Replace
 	for _, c := range []struct {
+		slots  string
 		config string
 		want   string
-	}{{"hostname: a\n", keptLog}, {"", "verify\n" + more}} {
+	}{
+		{"ab", "hostname: a\n", keptLog},
+		{"ab", "", bare},
+		{"b", "", bare},
+		{"", "", bare},
+		{"a", "", other(bare)}, // there is a system to start at all times
+	} {
 		m := &machine{}
-		steps, err := Steps(Options{Disk: installed(t, "sda", "amd64", 0), Image: image(t, "amd64"), Config: []byte(c.config), Keep: true})
+		d := installed(t, "sda", "amd64", 0)
+		d.Slots = strings.Split(c.slots, "")
+		steps, err := Steps(Options{Disk: d, Image: image(t, "amd64"), Config: []byte(c.config), Keep: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,5 +112,35 @@ func TestStepsKeepRefuses(t *testing.T) {
 	}
 	if _, err := Steps(Options{Disk: blankDisk("sda", 64*gb), Image: image(t, "amd64"), Keep: true}); !errors.Is(err, ErrForeign) {
 		t.Errorf("a blank disk: %v", err)
+	}
+}
+
+// TestDivided finds the slots that hold something.
+func TestDivided(t *testing.T) {
+	const size = 4 << 30
+	parts, err := layout.Plan("amd64", size, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range parts {
+		parts[i].ID = newID()
+	}
+	d := &sparse{size: size, blocks: map[int64][]byte{}}
+	if got, slots := divided(d, size, 512); got != nil || slots != nil {
+		t.Errorf("a blank disk: %v, %v", got, slots)
+	}
+	if err := table.Write(d, size, 512, newID(), parts); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		at   int64
+		want string
+	}{{0, ""}, {parts[3].Start + isoimage.VolumeOffset, "b"}, {parts[2].Start + isoimage.VolumeOffset, "a b"}} {
+		if c.at > 0 {
+			d.WriteAt([]byte{1}, c.at)
+		}
+		if got, slots := divided(d, size, 512); len(got) != 5 || strings.Join(slots, " ") != c.want {
+			t.Errorf("%d partitions, slots %v, want %s", len(got), slots, c.want)
+		}
 	}
 }

@@ -256,8 +256,7 @@ func Disks(medium string) ([]Disk, error) {
 		if disk.Sector, err = block.SectorSize(d.Path); err != nil {
 			disk.Sector = 512
 		}
-		disk.Holds, disk.Parts, disk.Foreign = inspect(d)
-		disk.Ours = disk.Foreign == ""
+		disk.Holds, disk.Ours, disk.Parts, disk.Slots = inspect(d)
 		for _, p := range devices {
 			if p.Parent == d.Name && p.Path == medium {
 				disk.Medium = true
@@ -283,41 +282,40 @@ func links(dir string) map[string][]string {
 	return all
 }
 
-// inspect says what is on a disk, its partitions, and why that is no system of
-// ours.
-func inspect(d block.Device) (holds []string, parts []table.Partition, foreign string) {
+// inspect says what is on a disk, whether that is a system of ours, its
+// partitions, and which slots hold something.
+func inspect(d block.Device) (holds []string, ours bool, parts []table.Partition, slots []string) {
 	f, err := os.Open(d.Path)
 	if err != nil {
-		return []string{fmt.Sprintf("something that cannot be read (%v)", err)}, nil, err.Error()
+		return []string{fmt.Sprintf("something that cannot be read (%v)", err)}, false, nil, nil
 	}
 	defer f.Close()
 	sector, err := block.SectorSize(d.Path)
 	if err != nil {
 		sector = 512
 	}
-	return Inspect(f, d.Size, sector)
+	holds, ours = Inspect(f, d.Size, sector)
+	parts, slots = divided(f, d.Size, sector)
+	return holds, ours, parts, slots
 }
 
 // Inspect says what is on a disk of size bytes with logical blocks of sector
-// bytes, its partitions, and why that is no system of ours. An installation that
-// was cut off is nothing.
-func Inspect(f io.ReaderAt, size int64, sector int) (holds []string, parts []table.Partition, foreign string) {
+// bytes, and whether that is a system of ours. An installation that was cut off
+// is nothing.
+func Inspect(f io.ReaderAt, size int64, sector int) (holds []string, ours bool) {
 	if unfinished(f, size, sector) {
-		return nil, nil, "its installation was cut off"
+		return nil, false
 	}
 	if fs, err := block.Probe(f); err == nil {
 		holds = append(holds, strings.TrimSpace(fmt.Sprintf("a file system %s %s", fs.Type, fs.Label)))
 	}
 	parts, err := table.Read(f, size, sector)
-	if err != nil {
-		foreign = err.Error()
-	} else if _, notOurs := layout.Find(parts); notOurs != nil {
-		foreign = notOurs.Error()
-	}
 	switch {
 	case err == nil && len(parts) > 0:
+		_, notOurs := layout.Find(parts)
+		ours = notOurs == nil
 		holds = append(holds, fmt.Sprintf("a partition table with %d partitions", len(parts)))
-		if foreign == "" {
+		if ours {
 			holds = append(holds, "an installed Kedge")
 		}
 	case len(holds) == 0 && (err == nil || !errors.Is(err, table.ErrNoTable)):
@@ -325,7 +323,7 @@ func Inspect(f io.ReaderAt, size int64, sector int) (holds []string, parts []tab
 	case len(holds) == 0 && !isBlank(f):
 		holds = append(holds, "data of an unknown kind")
 	}
-	return holds, parts, foreign
+	return holds, ours
 }
 
 // isBlank tells whether a disk begins with nothing.

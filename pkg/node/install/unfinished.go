@@ -31,14 +31,6 @@ func unfinished(disk io.ReaderAt, size int64, sector int) bool {
 	return true
 }
 
-// keeps marks a disk whose state is kept by an installation: when that is cut
-// off, the disk does not count as blank.
-func keeps(slotB string) Step {
-	mark := make([]byte, 512)
-	copy(mark, "An installation that keeps the state is under way, or was cut off.\n")
-	return patch{slotB, isoimage.VolumeOffset, mark, "a mark that the state is kept"}
-}
-
 // protected is a disk that has a protective MBR where its first sector is
 // blank. Source: UEFI Specification 2.10, section 5.2.3.
 type protected struct{ io.ReaderAt }

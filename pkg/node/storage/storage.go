@@ -103,7 +103,8 @@ func makeable(item config.Storage, d Device) error {
 
 // find returns the one device that an item means.
 func find(item config.Storage, devices []Device) (Device, error) {
-	fits, what := func(Device) bool { return false }, ""
+	var fits func(Device) bool
+	var what string
 	switch {
 	case item.Device != "":
 		what = item.Device

@@ -33,6 +33,7 @@ const KubeFile = "/var/lib/kedge/kubernetes.json"
 type Kube struct {
 	State
 	Current   Release `json:"current"`             // committed; without ID it is the system's own
+	Before    Release `json:"before"`              // what ran before Current; without version there is no way back
 	Own       string  `json:"own,omitempty"`       // the system's own when Current was committed
 	Tries     int     `json:"tries,omitempty"`     // starts that the trial has left
 	Snapshot  string  `json:"snapshot,omitempty"`  // of the datastore, taken before the switch to To
@@ -194,6 +195,9 @@ func StageKube(ctx context.Context, m KubeStore, i *release.Image, k Kube, own, 
 	from := k.Chosen(own)
 	k.Phase, k.Reason = Idle, ""
 	k.Snapshot, k.Restore, k.Unsaved, k.Tries = "", "", "", 0
+	if k.Before.ID != "" {
+		k.Before = Release{} // its image makes room
+	}
 	if err := save(k); err != nil {
 		return err
 	}
@@ -207,13 +211,15 @@ func StageKube(ctx context.Context, m KubeStore, i *release.Image, k Kube, own, 
 // BackKube stages what ran before what is committed; the system's own as it is
 // now, when it was that.
 func (k Kube) BackKube(f KubeFacts, p Policy) (Kube, error) {
-	if k.Phase != Committed {
-		return k, errors.New("there is no Kubernetes to go back to: none was upgraded from on this machine")
-	}
-	if f.Busy != "" {
+	switch {
+	case k.Before.Version == "" && k.Before.ID == "":
+		return k, errors.New("there is no Kubernetes to go back to: none was upgraded from on this machine, or its image has made room")
+	case k.Phase == Armed || k.Phase == Trial:
+		return k, fmt.Errorf("%w: Kubernetes %s is on trial", ErrBusy, k.To)
+	case f.Busy != "":
 		return k, fmt.Errorf("%w: %s", ErrBusy, f.Busy)
 	}
-	to := k.From
+	to := k.Before
 	if to.ID == "" {
 		to.Version = f.Own
 	}
@@ -247,7 +253,7 @@ func CommitKube(k Kube, own string, server bool, save func(Kube) error) error {
 	if !k.Undecided() {
 		return fmt.Errorf("the trial is given up already: %s", k.Reason)
 	}
-	k.Phase, k.Current, k.Own, k.Tries = Committed, k.To, own, 0
+	k.Phase, k.Current, k.Before, k.Own, k.Tries = Committed, k.To, k.From, own, 0
 	if server {
 		k.Datastore = k.To.Version
 	}
@@ -284,7 +290,7 @@ func (k Kube) Settled(own string, server bool) Kube {
 	runs := k.Chosen(own)
 	if runs.ID == "" && k.Current.ID != "" {
 		k.State = State{Bad: k.Bad}
-		k.Current, k.Own, k.Snapshot, k.Restore, k.Unsaved = Release{}, "", "", "", ""
+		k.Current, k.Before, k.Own, k.Snapshot, k.Restore, k.Unsaved = Release{}, Release{}, "", "", "", ""
 	}
 	if server && semver.IsValid(runs.Version) && step(k.Datastore, runs.Version) >= 0 {
 		k.Datastore = runs.Version

@@ -360,7 +360,7 @@ func TestPrepareSavesFirst(t *testing.T) {
 }
 
 func TestBackAndSettled(t *testing.T) {
-	committed := Kube{State: State{Phase: Committed, To: nextKube, From: Release{Version: own}}, Current: nextKube, Own: own, Datastore: "v1.37.0"}
+	committed := Kube{State: State{Phase: Committed, To: nextKube, From: Release{Version: own}}, Current: nextKube, Before: Release{Version: own}, Own: own, Datastore: "v1.37.0"}
 	facts := KubeFacts{Own: own, Server: true, Snapshots: []Snapshot{{Name: "s", From: own, To: "v1.37.0"}}}
 	if _, err := committed.BackKube(facts, Policy{}); !errors.Is(err, ErrDowngrade) {
 		t.Errorf("back without a word: %v", err)
@@ -368,6 +368,17 @@ func TestBackAndSettled(t *testing.T) {
 	back, err := committed.BackKube(facts, Policy{Downgrade: true})
 	if err != nil || back.To != (Release{Version: own}) || back.From != nextKube || back.Restore != "s" || back.Phase != Staged {
 		t.Errorf("back is %+v, %v", back, err)
+	}
+	failed := committed // a further one was tried, and taken back
+	failed.Phase, failed.To, failed.From = RolledBack, laterKube, nextKube
+	if back, err := failed.BackKube(facts, Policy{Downgrade: true}); err != nil || back.To != (Release{Version: own}) || back.From != nextKube {
+		t.Errorf("back after a failure is %+v, %v", back, err)
+	}
+	for _, busy := range []Phase{Armed, Trial} {
+		failed.Phase = busy
+		if _, err := failed.BackKube(facts, Policy{Downgrade: true}); !errors.Is(err, ErrBusy) {
+			t.Errorf("back while %s: %v", busy, err)
+		}
 	}
 	if _, err := (Kube{}).BackKube(facts, Policy{}); err == nil {
 		t.Error("one can go back to nothing")

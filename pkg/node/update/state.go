@@ -23,7 +23,7 @@ import (
 )
 
 // StateFile is where the state is kept, on the machine's state file system.
-const StateFile = "/var/lib/kedge/upgrade.json"
+const StateFile = "/var/lib/kedge/upgrade.json" // an installation that keeps the state empties it
 
 // A Phase is how far an upgrade is.
 type Phase string

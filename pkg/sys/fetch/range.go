@@ -80,7 +80,10 @@ func (p *part) attempt(ctx context.Context) error {
 	}
 	body := io.LimitReader(resp.Body, p.size-p.done)
 	for buf := make([]byte, 128<<10); p.done < p.size; {
-		n, err := body.Read(buf)
+		n, err := body.Read(p.o.Pace.Cut(buf))
+		if err := p.o.Pace.Wait(ctx, n); err != nil {
+			return err
+		}
 		watchdog.Reset(p.o.Stall)
 		if _, p.refused = p.w.Write(buf[:n]); p.refused != nil {
 			return p.refused
