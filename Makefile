@@ -38,7 +38,7 @@ bench: images ## print the figures: name, value, unit
 
 powercut: build ## cut the power of recorded machines N times (RECORD=1 records them first, BOOT=n starts n of the disks)
 	$(if $(RECORD),go run ./hack/powercut record)
-	go run ./hack/powercut -n $(N) -boot $(BOOT)
+	go run ./hack/powercut -again -n $(N) -boot $(BOOT)
 
 lint: deps ## gofmt, go vet, staticcheck, generated files
 	hack/lint.sh

@@ -82,7 +82,7 @@ func (s *sweep) boot(ctx context.Context, c replay.Cut, v judge.Verdict, file st
 	s.booted++
 	if err != nil {
 		s.bricked++
-		say(fmt.Sprintf("%s: FAULT at %s, in %q (seed %d): it does not start: %v", s.r.Name, c, s.phase(c.At), s.o.seed, err))
+		say(fmt.Sprintf("%s: FAULT at %s, in %q: it does not start: %v", s.r.Name, c, s.phase(c.At), err))
 		return nil
 	}
 	say(fmt.Sprintf("%s: %s, in %q: Ready after %.0f s", s.r.Name, c, s.phase(c.At), time.Since(start).Seconds()))

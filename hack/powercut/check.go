@@ -27,6 +27,7 @@ type options struct {
 	seed          uint64
 	only          int
 	recording     string
+	again         bool
 	workers, show int
 }
 
@@ -40,8 +41,9 @@ func check(ctx context.Context, args []string) error {
 	fs.IntVar(&o.cuts, "n", 300, "`number` of cuts over all recordings")
 	fs.IntVar(&o.boot, "boot", 0, "`number` of disks that are started to a Ready node, or until installed again")
 	fs.Uint64Var(&o.seed, "seed", 1, "`seed` of the cuts")
-	fs.IntVar(&o.only, "only", -1, "repeat the cut of this `number`, of -recording; -n and -seed as before")
+	fs.IntVar(&o.only, "only", -1, "look at the cut of this `number` alone; -recording, -n and -seed as a fault says")
 	fs.StringVar(&o.recording, "recording", "", "use this recording alone, by its `name`")
+	fs.BoolVar(&o.again, "again", false, "record again what needs no virtual machine")
 	fs.IntVar(&o.workers, "workers", runtime.NumCPU(), "`number` of cuts at a time")
 	fs.IntVar(&o.show, "show", 10, "show at most this `number` of faults of a recording")
 	if err := fs.Parse(args); err != nil {
@@ -90,7 +92,7 @@ func (o options) open(ctx context.Context) (all []*record.Recording, err error) 
 		record.Cluster: func(dir string) error { return record.MakeCluster(ctx, dir, o.image, func(string) {}) },
 	} {
 		dir := filepath.Join(o.dir, name)
-		if _, err := os.Stat(dir); err == nil || o.recording != "" && o.recording != name {
+		if _, err := os.Stat(dir); err == nil && !o.again || o.recording != "" && o.recording != name {
 			continue
 		}
 		if _, err := os.Stat(o.image); err != nil && name == record.Cluster {
@@ -98,7 +100,7 @@ func (o options) open(ctx context.Context) (all []*record.Recording, err error) 
 			continue
 		}
 		say("record " + name)
-		if err := make(dir); err != nil {
+		if err := errors.Join(os.RemoveAll(dir), make(dir)); err != nil {
 			return nil, fmt.Errorf("record %s: %w", name, err)
 		}
 	}
@@ -115,6 +117,10 @@ func (o options) open(ctx context.Context) (all []*record.Recording, err error) 
 		}
 		if err != nil {
 			return nil, err
+		}
+		if err := r.Usable(); err != nil && o.recording == "" {
+			say(fmt.Sprintf("the recording of %s is left out: it was broken off too early: %v", name, err))
+			continue
 		}
 		all = append(all, r)
 	}
@@ -188,7 +194,7 @@ func (o options) checkOne(ctx context.Context, r *record.Recording, n, boots int
 		cuts = slices.DeleteFunc(cuts, func(c replay.Cut) bool { return c.Number != o.only })
 	}
 	say(fmt.Sprintf("%s: %d events, %d phases, %d cuts with seed %d", r.Name, len(l.Events), len(phases), len(cuts), o.seed))
-	honest := &sweep{o: o, r: r, l: l, j: j, phases: phases, show: o.show, distinct: map[uint64]bool{}}
+	honest := &sweep{all: n, o: o, r: r, l: l, j: j, phases: phases, show: o.show, distinct: map[uint64]bool{}}
 	if err := honest.run(ctx, cuts); err != nil {
 		return t, err
 	}
@@ -200,7 +206,7 @@ func (o options) checkOne(ctx context.Context, r *record.Recording, n, boots int
 	say(fmt.Sprintf("%s: %d distinct disks, with %d slots, %d ESPs, %d states", r.Name, len(honest.distinct), slots, esps, states))
 	if o.only < 0 {
 		cutter.Blind = true
-		control := &sweep{o: o, r: r, l: l, j: j, phases: phases, distinct: map[uint64]bool{}, quiet: true}
+		control := &sweep{o: o, r: r, l: l, j: j, phases: phases, distinct: map[uint64]bool{}}
 		if err := control.run(ctx, cutter.Cuts(max(n/controlShare, controlLeast))); err != nil {
 			return t, err
 		}
@@ -215,12 +221,12 @@ func (o options) checkOne(ctx context.Context, r *record.Recording, n, boots int
 
 // A sweep looks at many cuts of one recording.
 type sweep struct {
+	all    int // cuts that were made, of which it may look at one
 	o      options
 	r      *record.Recording
 	l      *replay.Log
 	j      *judge.Judge
 	phases []replay.Phase
-	quiet  bool
 	show   int
 
 	mu                    sync.Mutex
@@ -297,7 +303,8 @@ func (s *sweep) note(c replay.Cut, sum uint64, v judge.Verdict) {
 	}
 	if faults := append(v.Bricked, v.Lost...); len(faults) > 0 && s.show > 0 {
 		s.show--
-		say(fmt.Sprintf("%s: FAULT at %s, in %q (seed %d): %s", s.r.Name, c, s.phase(c.At), s.o.seed, strings.Join(faults, "; ")))
+		say(fmt.Sprintf("%s: FAULT at %s, in %q: %s", s.r.Name, c, s.phase(c.At), strings.Join(faults, "; ")))
+		say(fmt.Sprintf("  to see it again: go run ./hack/powercut -recording %s -n %d -seed %d -only %d", s.r.Name, s.all, s.o.seed, c.Number))
 	}
 	if time.Since(s.told) > every {
 		s.told = time.Now()

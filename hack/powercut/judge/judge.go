@@ -218,16 +218,19 @@ func (c *Room) Look(ctx context.Context, i *replay.Image, at int) (Verdict, erro
 		return v, err
 	}
 	v.Complete = len(f.problems) == 0
+	again := slices.ContainsFunc(marks, func(m record.Mark) bool { return m.What == record.Again && len(m.Any) > 0 })
 	switch {
 	case v.Complete:
-	case installed:
+	case installed && !again:
 		v.Bricked = f.problems
 		return v, nil
 	default:
-		if err := c.again(i); err != nil {
+		if err := c.again(i, again); err != nil {
 			v.Bricked = []string{fmt.Sprintf("it does not start (%s), and installing again is refused: %v", strings.Join(f.problems, "; "), err)}
 		}
-		return v, nil
+		if !again { // there is no state yet
+			return v, nil
+		}
 	}
 	s, err := c.state(ctx, i, c.judge.reference.parts[layout.StateName])
 	if err != nil {
@@ -245,11 +248,15 @@ func (c *Room) Look(ctx context.Context, i *replay.Image, at int) (Verdict, erro
 }
 
 // again asks the installer of a stick that installs by itself whether it would
-// take the disk once more.
-func (c *Room) again(i *replay.Image) error {
+// take the disk once more. Keep is for one that keeps the state of a disk.
+func (c *Room) again(i *replay.Image, keep bool) error {
 	holds, ours := install.Inspect(i, c.size, sector)
-	disk := install.Disk{Name: "vda", Path: "/dev/vda", Size: c.size, Transport: "virtio", Holds: holds, Ours: ours}
-	_, err := install.Choose([]install.Disk{disk}, config.Install{Silent: true}, install.Need("amd64", c.judge.reference.imageLen))
+	parts, err := table.Read(i, c.size, sector)
+	if err != nil {
+		parts = nil // the installer finds none either
+	}
+	disk := install.Disk{Name: "vda", Path: "/dev/vda", Size: c.size, Transport: "virtio", Holds: holds, Ours: ours, Parts: parts}
+	_, err = install.Choose([]install.Disk{disk}, config.Install{Silent: true, NoFormat: keep}, install.Need("amd64", c.judge.reference.imageLen))
 	return err
 }
 
@@ -351,7 +358,7 @@ func (c *Room) promises(ctx context.Context, i *replay.Image, marks []record.Mar
 				miss("slot %s held %s, now %q %s", m.Name, m.ID, got.id, got.problem)
 			}
 		case record.Good:
-			if !slices.Contains(m.Any, f.record.Good) {
+			if len(f.problems) == 0 && !slices.Contains(m.Any, f.record.Good) {
 				miss("slot %s is committed, not one of %q", f.record.Good, m.Any)
 			}
 		case record.Upgrade:
@@ -367,6 +374,9 @@ func (c *Room) promises(ctx context.Context, i *replay.Image, marks []record.Mar
 				miss("the datastore lacks %s", m.Name)
 			}
 		}
+	}
+	if len(f.problems) > 0 { // there is no next start
+		return lost, nil
 	}
 	// The next start draws its conclusions from the state and the record.
 	name, trial, _ := slot.Next(f.record)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/kedgeos/kedge/pkg/api/layout"
 	"github.com/kedgeos/kedge/pkg/api/release"
+	"github.com/kedgeos/kedge/pkg/format/bootenv"
 	"github.com/kedgeos/kedge/pkg/format/table"
 	"github.com/kedgeos/kedge/pkg/node/install"
 	"github.com/kedgeos/kedge/pkg/node/slot"
@@ -34,7 +35,7 @@ import (
 //
 // Not the device's own is what works on the EFI system partition: mtools fill
 // it, since not every kernel has FAT, and the boot record's blocks are written
-// straight to where their files lie. GRUB's countdown is that of grub-editenv.
+// straight to where their files lie. GRUB itself counts tries down (grub-emu).
 const Native = "native"
 
 // ErrNative means that this host cannot make the recording.
@@ -89,7 +90,7 @@ func ready() error {
 			return err
 		}
 	}
-	for _, tool := range []string{"qemu-storage-daemon", "losetup", "addpart", "mcopy", "mmd", "mshowfat", "grub-editenv", "xorriso"} {
+	for _, tool := range []string{"qemu-storage-daemon", "losetup", "addpart", "mcopy", "mmd", "mshowfat", "grub-emu", "xorriso"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return err
 		}
@@ -433,35 +434,49 @@ func (n *native) Write(ctx context.Context, i *release.Image, partition string, 
 	return install.System{}.Copy(ctx, i, n.partition(partition), progress)
 }
 
-// countDown does what GRUB does before a trial.
+// countDown lets GRUB start: it finds a trial and counts a try down.
 func (n *native) countDown() error {
-	path := filepath.Join(n.esp, slot.Folder, slot.TrialFile)
-	r, _, err := n.store().Load()
+	dir, device := filepath.Join(n.work, "grub"), n.partition(layout.ESPName)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for name, text := range map[string]string{
+		"device.map": "(hd0) " + device + "\n", "record.cfg": slot.Script(),
+		"grub.cfg": "set esp=hd0\nsource $prefix/record.cfg\necho \"@trial $kedge_trial@\"\nexit\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	out, err := command(n.ctx, nil, "grub-emu", "-d", dir, "-m", filepath.Join(dir, "device.map"), "-r", "host")
+	if err == nil && !strings.Contains(out, "@trial 1@") {
+		err = fmt.Errorf("GRUB starts no trial: %.500q", out)
+	}
 	if err != nil {
 		return err
 	}
-	name, trial, after := slot.Next(r)
-	if !trial {
-		return fmt.Errorf("count down: slot %s is not on trial", name)
-	}
-	sum := fmt.Sprintf("%s:%d", name, after.Tries)
-	if _, err := command(n.ctx, nil, "grub-editenv", path, "set", "begin="+sum, fmt.Sprint("tries=", after.Tries), "check="+sum); err != nil {
+	if err := syncFile(device); err != nil {
 		return err
 	}
-	data, err := os.ReadFile(path)
+	return n.fromESP(slot.Folder + "/" + slot.TrialFile)
+}
+
+// fromESP brings the copy of a file of the boot record up to date.
+func (n *native) fromESP(path string) error {
+	at, err := n.place(path)
 	if err != nil {
 		return err
 	}
-	at, err := n.place(slot.Folder + "/" + slot.TrialFile)
+	f, err := os.Open(n.partition(layout.ESPName))
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(n.partition(layout.ESPName), os.O_RDWR, 0)
-	if err != nil {
+	defer f.Close()
+	data := make([]byte, bootenv.Size)
+	if _, err := f.ReadAt(data, at); err != nil {
 		return err
 	}
-	_, err = f.WriteAt(data, at)
-	return errors.Join(err, f.Sync(), f.Close())
+	return os.WriteFile(filepath.Join(n.esp, path), data, 0o600)
 }
 
 // play goes through an installation, and then on with the state mounted.
@@ -496,6 +511,27 @@ func (n *native) play(then func(n *native, state string) error) error {
 		return err
 	}
 	return errors.Join(then(n, state), mount.Unmount(state))
+}
+
+// installAgain installs the first release once more, and keeps the state.
+func (n *native) installAgain() error {
+	f, err := os.Open(n.device)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	parts, err := table.Read(f, n.r.r.Size, 512)
+	if err != nil {
+		return err
+	}
+	steps, err := install.Steps(install.Options{
+		Disk:  install.Disk{Name: filepath.Base(n.device), Path: n.device, Size: n.r.r.Size, Parts: parts, Slots: []string{"a", "b"}},
+		Image: n.images[0], Keep: true,
+	})
+	if err != nil {
+		return err
+	}
+	return install.Run(n.ctx, &installer{System: install.System{}, n: n}, steps, func(install.Step, int64) {})
 }
 
 // grow makes the state as large as the disk allows, as a boot does.
@@ -567,9 +603,13 @@ func (n *native) upgrades(state string) error {
 					return err
 				}
 			}
-			return phase("taken back", one(upgrade("armed", "rolled back")), one(upgrade("rolled back")), func() error {
+			if err := phase("taken back", one(upgrade("armed", "rolled back")), one(upgrade("rolled back")), func() error {
 				return save(now.Booted(running, time.Now()))
-			})
+			}); err != nil {
+				return err
+			}
+			return phase("install again", []Mark{{What: Again, Any: []string{"yes"}}, {What: Slot, Name: "a"}, {What: Slot, Name: "b"}, {What: Good, Any: []string{"a", "b"}}, upgrade("rolled back", "")},
+				[]Mark{{What: Again}, {What: Slot, Name: "a", ID: n.images[0].Manifest.ID}, {What: Good, Any: []string{"a"}}, upgrade("")}, n.installAgain)
 		}
 		if err := phase("trial", one(upgrade("armed", "trial")), one(upgrade("trial")), func() error {
 			return errors.Join(n.countDown(), save(now.Booted(trial, time.Now())))

@@ -48,6 +48,7 @@ type What string
 const (
 	Phase     What = "phase"     // Name: what goes on
 	Installed What = "installed" // the disk starts by itself
+	Again     What = "again"     // from Installed on: with Any, it is installed again, and its state kept; without, that is over
 	Grown     What = "grown"     // the disk has been made larger
 	Slot      What = "slot"      // slot Name holds the release ID; "" for nobody knows
 	Good      What = "good"      // the committed slot is one of Any
@@ -80,6 +81,19 @@ func Open(dir string) (*Recording, error) {
 
 // Log opens the recording's log.
 func (r *Recording) Log() (*replay.Log, error) { return replay.OpenLog(filepath.Join(r.dir, logFile)) }
+
+// Usable says why there is nothing to check, for a recording that was broken off
+// before its disk was installed.
+func (r *Recording) Usable() error {
+	if !slices.ContainsFunc(r.Marks, func(m Mark) bool { return m.What == Installed }) {
+		return errors.New("it is never installed")
+	}
+	l, err := r.Log()
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
 
 // Path returns the path of a file of the recording that Base or Stick names.
 func (r *Recording) Path(name string) string { return filepath.Join(r.dir, name) }
