@@ -27,18 +27,18 @@ const kubeService = "kube"
 // A kubeKeeper keeps Kubernetes going: it puts in its place what is to run,
 // switches, and sees trials through to their end.
 type kubeKeeper struct {
-	init    kubeInit
-	state   string                        // file
-	lock    string                        // file, of whoever decides about upgrades
-	own     func() (string, error)        // version that the system brings
-	files   func(args []string) kubeStore // of a node with these arguments of kube
-	node    func() status.Node            // as it was last seen
-	forget  func()                        // what was seen of it
-	policy  func() config.Upgrade
-	steady  time.Duration // for which a node must be healthy
-	tell    func(text string)
-	log     *logrus.Logger
-	settled func() bool // the system is not on trial
+	init   kubeInit
+	state  string                        // file
+	lock   string                        // file, of whoever decides about upgrades
+	own    func() (string, error)        // version that the system brings
+	files  func(args []string) kubeStore // of a node with these arguments of kube
+	node   func() status.Node            // as it was last seen
+	forget func()                        // what was seen of it
+	policy func() config.Upgrade
+	steady time.Duration // for which a node must be healthy
+	tell   func(text string)
+	log    *logrus.Logger
+	trial  func() bool // the system is on trial
 
 	change sync.Mutex // held while kube is stopped, changed or started
 
@@ -87,9 +87,11 @@ func (d *daemon) newKubeKeeper() *kubeKeeper {
 		},
 		policy: func() config.Upgrade { return d.config.Kedge.Upgrade },
 		steady: trialSteady, tell: d.tellUpgrade, log: d.log,
-		settled: func() bool {
+		trial: func() bool {
+			// The state says so later than the boot.
 			system, err := update.Load(update.StateFile)
-			return err == nil && system.Phase != update.Trial
+			committed := err == nil && system.Phase == update.Committed && system.Slot == d.record.Slot
+			return d.record.Trial && !committed
 		},
 	}
 }
@@ -199,6 +201,13 @@ func (u *kubeKeeper) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	k, kept, err := k.Guard(ctx, files, own, u.trial(), u.save)
+	if err != nil {
+		return err
+	}
+	if kept != "" {
+		u.tell(kept)
+	}
 	for {
 		before := k.Phase
 		now, run, note, err := k.Prepare(ctx, files, own, time.Now().UTC(), u.save)
@@ -216,7 +225,7 @@ func (u *kubeKeeper) prepare(ctx context.Context) error {
 		}
 		err = files.Use(run.ID)
 		if err == nil {
-			if err := files.Prune(k.Snapshot, k.Restore); err != nil {
+			if err := files.Prune(k.Snapshot, k.Restore, k.Held); err != nil {
 				u.log.Warn("delete old snapshots: ", err)
 			}
 			return nil
@@ -400,7 +409,7 @@ func (u *kubeKeeper) trySettle() error {
 		return err
 	}
 	defer lock.Unlock()
-	if !u.settled() {
+	if u.trial() {
 		return nil
 	}
 	own, err := u.own()

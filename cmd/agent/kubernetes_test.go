@@ -88,7 +88,7 @@ func (b *kubeBench) agent(dir, timeout string, health ...string) *kubeKeeper {
 		own:   func() (string, error) { return "v1.36.3", nil },
 		files: func([]string) kubeStore { return b }, node: b.node, forget: func() {},
 		policy: func() config.Upgrade { return config.Upgrade{HealthTimeout: timeout, Health: health} },
-		steady: 20 * time.Millisecond, log: log, settled: func() bool { return true },
+		steady: 20 * time.Millisecond, log: log, trial: func() bool { return false },
 		tell: func(text string) { b.told = append(b.told, text) },
 	}
 	u.setArgs([]string{"server"})

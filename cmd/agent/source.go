@@ -167,6 +167,13 @@ func (u *upgrader) admissible(wish wish, i *release.Image, w io.Writer) error {
 	if err := update.Admit(i, u.running, u.state, wish.policy, runtime.GOARCH, wish.slotSize); err != nil {
 		return err
 	}
+	k, err := update.LoadKube(update.KubeFile)
+	if err != nil {
+		return err
+	}
+	if err := k.AdmitSystem(i.Manifest.Kubernetes); err != nil {
+		return fmt.Errorf("refuse %s %s (%s): %w", i.Manifest.Name, i.Manifest.Version, i.Manifest.ID, err)
+	}
 	return u.trust(wish.keyring, i, w)
 }
 

@@ -216,6 +216,10 @@ func upgradeHint(err error) error {
 		return cli.Hint(err, "only a snapshot from before that upgrade brings an older Kubernetes back; "+update.SnapshotFolder+" has none")
 	case errors.Is(err, release.ErrKind):
 		return cli.Hint(err, "--kubernetes is for Kubernetes alone, and only for that")
+	case errors.Is(err, update.ErrOlder):
+		return cli.Hint(err, "\"kedge upgrade rollback --kubernetes --allow-downgrade\" first brings an older Kubernetes with its datastore back, where that is possible")
+	case errors.Is(err, update.ErrSkew):
+		return cli.Hint(err, "go through a release of the minor version between them, servers first")
 	case errors.Is(err, update.ErrBad):
 		return cli.Hint(err, "--again takes it")
 	case errors.Is(err, update.ErrFrom):
@@ -324,6 +328,9 @@ func (u *upgrader) rollback(ctx context.Context) error {
 		if u.state.From.ID == "" {
 			return fmt.Errorf("slot %s did not start: there is no release to go back to", slot.Other(u.running.Slot))
 		}
+		if err := u.mayReturn(); err != nil {
+			return err
+		}
 		s := u.state
 		s.Phase, s.Slot = update.Staged, slot.Other(u.running.Slot)
 		s.To, s.From = s.From, u.running.Release
@@ -337,6 +344,22 @@ func (u *upgrader) rollback(ctx context.Context) error {
 		return errors.New("there is no release to go back to: none was upgraded from on this machine")
 	}
 	return initHint(init.Power(ctx, power.Reboot))
+}
+
+// mayReturn says why the release in the other slot may not come back.
+func (u *upgrader) mayReturn() error {
+	k, err := update.LoadKube(update.KubeFile)
+	if err != nil {
+		return err
+	}
+	m, err := u.slots.Manifest(slot.Other(u.running.Slot))
+	if err != nil {
+		return fmt.Errorf("go back to %s: %w", u.state.From, err)
+	}
+	if err := k.AdmitSystem(m.Kubernetes); err != nil {
+		return fmt.Errorf("go back to %s: %w", u.state.From, err)
+	}
+	return nil
 }
 
 // newShare tells every tenth of a long way; one without a length is not told.

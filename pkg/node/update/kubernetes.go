@@ -40,6 +40,8 @@ type Kube struct {
 	Restore   string  `json:"restore,omitempty"`   // snapshot that To starts with
 	Unsaved   string  `json:"unsaved,omitempty"`   // why the switch had no snapshot
 	Datastore string  `json:"datastore,omitempty"` // version that the datastore was last committed with
+	Held      string  `json:"held,omitempty"`      // snapshot from before a system that brings another minor version
+	HeldFor   string  `json:"held_for,omitempty"`  // and that version
 }
 
 // LoadKube is Load for Kubernetes.
@@ -344,6 +346,50 @@ func (k Kube) Prepare(ctx context.Context, m KubeMachine, own string, now time.T
 		return k, Release{}, note, fmt.Errorf("start Kubernetes %s: %w, which was last used by %s; \"kedge upgrade apply --kubernetes\" puts one of that version beside the system", run.Version, ErrOlder, k.Datastore)
 	}
 	return k, run, note, nil
+}
+
+// AdmitSystem says why a system that brings this version of Kubernetes may not
+// follow, or come back.
+func (k Kube) AdmitSystem(own string) error {
+	runs := k.Chosen(own).Version
+	switch steps := step(k.Datastore, runs); {
+	case steps < 0:
+		return fmt.Errorf("it brings Kubernetes %s: %w, which was last used by %s", own, ErrOlder, k.Datastore)
+	case steps > 1:
+		return fmt.Errorf("it brings Kubernetes %s: %w: %s runs", own, ErrSkew, k.Datastore)
+	}
+	return nil
+}
+
+// Guard keeps the datastore as it is before the trial of a system that brings
+// another minor version of Kubernetes, and brings it back when that system was
+// taken back; note says so. It is called while no kube runs, before Prepare.
+// What counts is saved before it is relied on.
+func (k Kube) Guard(ctx context.Context, m KubeMachine, own string, trial bool, save func(Kube) error) (_ Kube, note string, err error) {
+	runs := k.Chosen(own).Version
+	switch {
+	case trial && k.Held == "" && step(k.Datastore, runs) > 0:
+		name, err := m.Save(ctx, k.Datastore, runs)
+		if errors.Is(err, ErrNoDatastore) {
+			return k, "", nil
+		}
+		if err != nil {
+			return k, "", fmt.Errorf("take a snapshot of the datastore before Kubernetes %s: %w", runs, err)
+		}
+		k.Held, k.HeldFor = name, runs
+		note = fmt.Sprintf("the datastore from before Kubernetes %s is kept as %s", runs, name)
+	case !trial && k.Held != "":
+		if step(k.HeldFor, runs) < 0 {
+			if err := m.Load(ctx, k.Held); err != nil {
+				return k, "", fmt.Errorf("bring back the datastore of %s: %w", k.Held, err)
+			}
+			note = fmt.Sprintf("the system with Kubernetes %s was taken back, and the datastore is that of %s again", k.HeldFor, k.Held)
+		}
+		k.Held, k.HeldFor = "", ""
+	default:
+		return k, "", nil
+	}
+	return k, note, save(k)
 }
 
 // advance takes an armed Kubernetes, or one on trial, a step further, and

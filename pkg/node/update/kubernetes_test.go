@@ -455,3 +455,77 @@ func TestKubeFile(t *testing.T) {
 		t.Errorf("LoadKube of a torn file = %v", err)
 	}
 }
+
+// TestSystemTakenBack: a system that brings another minor version fails its
+// trial, at each of whose starts the power may go; the datastore comes back.
+func TestSystemTakenBack(t *testing.T) {
+	const next = "v1.37.0"
+	for cut := range 8 {
+		m := &kubeMachine{snapshots: map[string]string{}, datastore: own}
+		disk := Kube{Datastore: own}
+		writes := 0
+		save := func(k Kube) error {
+			if writes++; writes == cut {
+				return errors.New("power cut")
+			}
+			disk = k
+			return nil
+		}
+		boot := func(version string, trial bool) {
+			for range 2 { // again after a power cut
+				k, _, err := disk.Guard(t.Context(), m, version, trial, save)
+				if err != nil {
+					continue
+				}
+				if _, _, _, err := k.Prepare(t.Context(), m, version, noon, save); err != nil {
+					t.Fatalf("cut %d: %v", cut, err)
+				}
+				m.datastore = version
+				return
+			}
+			t.Fatalf("cut %d: Kubernetes %s did not start", cut, version)
+		}
+		boot(next, true)
+		boot(next, true)
+		m.datastore = "migrated"
+		k, note, err := disk.Guard(t.Context(), m, own, false, save)
+		if err != nil {
+			k, note, err = disk.Guard(t.Context(), m, own, false, save)
+		}
+		if err != nil || m.datastore != own || k.Held != "" || note == "" {
+			t.Errorf("cut %d: back on %s: datastore of %s, held %q, note %q, %v", cut, own, m.datastore, k.Held, note, err)
+		}
+	}
+	// A system that is committed keeps its datastore.
+	m := &kubeMachine{snapshots: map[string]string{}, datastore: own}
+	k, _, err := Kube{Datastore: own}.Guard(t.Context(), m, next, true, func(Kube) error { return nil })
+	if err != nil || k.Held == "" {
+		t.Fatalf("no snapshot: %+v, %v", k, err)
+	}
+	m.datastore = next
+	k, note, err := k.Settled(next, true).Guard(t.Context(), m, next, false, func(Kube) error { return nil })
+	if err != nil || k.Held != "" || note != "" || m.datastore != next {
+		t.Errorf("committed: %+v, datastore of %s, note %q, %v", k, m.datastore, note, err)
+	}
+}
+
+func TestAdmitSystem(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		k    Kube
+		own  string
+		want error
+	}{
+		{"the same", Kube{Datastore: "v1.36.3"}, "v1.36.9", nil},
+		{"one up", Kube{Datastore: "v1.36.3"}, "v1.37.0", nil},
+		{"two up", Kube{Datastore: "v1.36.3"}, "v1.38.0", ErrSkew},
+		{"one down", Kube{Datastore: "v1.36.3"}, "v1.35.9", ErrOlder},
+		{"a worker", Kube{}, "v1.35.9", nil},
+		{"no Kubernetes in it", Kube{Datastore: "v1.36.3"}, "", nil},
+		{"one down, with the newer one beside it", on(nextKube, "v1.37.0"), "v1.36.3", nil},
+	} {
+		if err := c.k.AdmitSystem(c.own); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+}

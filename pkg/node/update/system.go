@@ -46,6 +46,24 @@ func (s System) SlotSize(slot string) (int64, error) {
 	return d.Size, err
 }
 
+// Manifest returns that of the image in a slot.
+func (s System) Manifest(slot string) (release.Manifest, error) {
+	d, err := s.partition(layout.SlotPartition(slot))
+	if err != nil {
+		return release.Manifest{}, err
+	}
+	f, err := os.Open(d.Path)
+	if err != nil {
+		return release.Manifest{}, err
+	}
+	defer f.Close()
+	i, err := release.Open(f, d.Size)
+	if err != nil {
+		return release.Manifest{}, fmt.Errorf("slot %s: %w", slot, err)
+	}
+	return i.Manifest, nil
+}
+
 // record calls f with the boot record, while its partition is mounted; one
 // caller after the other.
 func (s System) record(f func(slot.Store) error) error {
