@@ -6,7 +6,9 @@
 // and calls it again when something changes, or at the time it names. It
 // remembers nothing: all that it must know later stands in the goals of the
 // nodes (api/upgrade/v1alpha1, NodeUpgrade), so a lost status of a plan or a
-// controller that starts anew changes no decision.
+// controller that starts anew changes no decision. One thing it asks of its
+// caller: the goals in Input are those that were written last, not what a cache
+// knew before that.
 //
 // What a node must do for that:
 //

@@ -111,12 +111,16 @@ func (m *machine) finished(now time.Time) time.Time {
 }
 
 // late returns when a node on its way counts as failed, and why; zero for never.
+// One whose leave is over comes back by itself, and is none.
 func (m *machine) late(now time.Time) (time.Time, string) {
 	health := 15 * time.Minute
 	if m.goal.HealthDeadline != nil {
 		health = m.goal.HealthDeadline.Duration
 	}
 	pre, post := hookTimes(m.goal.Hooks)
+	if !m.committedToRestart() && m.goal.NotAfter != nil && now.After(m.goal.NotAfter.Time) {
+		return time.Time{}, ""
+	}
 	switch m.say.Phase {
 	case v1alpha1.NodeDraining:
 		if m.goal.Drain != nil && m.goal.Drain.WhenBlocked == v1alpha1.DrainWait {

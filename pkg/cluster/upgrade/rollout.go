@@ -170,7 +170,9 @@ func (r *rollout) act() {
 	back := r.goesBack()
 	r.callBack(back)
 	if back {
-		r.goBack()
+		if !r.Spec.Paused {
+			r.goBack()
+		}
 		return
 	}
 	// A rollback that is no longer wanted is a node to upgrade.
@@ -199,7 +201,8 @@ func (r *rollout) goesBack() bool {
 	return r.Spec.Rollback || r.halted != "" && r.Spec.Failure != nil && r.Spec.Failure.Rollback == v1alpha1.RollbackAll
 }
 
-// callBack withdraws the leave of nodes that can still be stopped.
+// callBack withdraws the leave of nodes that can still be stopped: those that
+// shall not go any more, and those that should have gone long ago.
 func (r *rollout) callBack(back bool) {
 	for i := range r.plan.states {
 		s := &r.plan.states[i]
@@ -214,16 +217,21 @@ func (r *rollout) callBack(back bool) {
 		switch target := m.goal.Target; {
 		case target != nil && m.runs(target) == (m.goal.State == v1alpha1.GoalActive):
 			// It is there, and only has to say so.
+		case s.kind == failed:
+			goal := m.goal
+			goal.State, goal.NotAfter = v1alpha1.GoalStaged, nil
+			if back && m.goal.State == v1alpha1.GoalRolledBack {
+				goal.State = v1alpha1.GoalActive // it still runs the target
+			}
+			goal.GaveUp = &v1alpha1.GaveUp{At: *stamp(r.now), Message: s.why}
+			m.set(goal, "GaveUp", "%s", s.why)
+			continue
 		case !sameTarget(target, r.target):
 			why = "the plan means another release now"
 		case (m.goal.State == v1alpha1.GoalRolledBack) != back:
 			why = "the plan goes the other way"
 		case r.Spec.Paused:
 			why = "the plan is paused"
-		case s.kind == failed:
-			if m.goal.Retry < r.Spec.Retry && m.say.Phase != v1alpha1.NodeDraining {
-				why = "it gets another try"
-			}
 		case r.halted != "" && !back:
 			why = "the plan halted"
 		case !r.open:
@@ -261,15 +269,12 @@ func (p *plan) ref() *v1alpha1.PlanRef {
 
 // stage tells a node to download the target, if it has not been told.
 func (r *rollout) stage(s *state) {
-	if s.goalOK || s.changed || s.kind != idle && s.kind != silent && s.kind != away {
+	if s.goalOK || s.changed && s.goal.State != v1alpha1.GoalNone || s.onWay || s.kind != idle && s.kind != silent && s.kind != away {
 		return
 	}
 	goal := r.stagedGoal(s)
-	if r.is(s.goal.Plan) && s.goal.SnapshotRequestedAt != nil {
-		goal.SnapshotRequestedAt = s.goal.SnapshotRequestedAt
-	}
 	reason, text := "Stage", "download "+targetText(r.target)
-	if s.attempt > 1 {
+	if s.again {
 		reason, text = "Retry", fmt.Sprintf("try %s again, attempt %d", targetText(r.target), s.attempt)
 	}
 	s.set(goal, reason, "%s", text)
@@ -283,10 +288,13 @@ func (r *rollout) advance() {
 	if len(candidates) == 0 {
 		return
 	}
-	if wait := r.kinds[backoff]; len(wait) > 0 && r.holdsRetries(len(wait)) {
-		candidates = slices.DeleteFunc(candidates, func(s *state) bool { return s.attempt < 2 })
-		s := wait[0]
-		r.hold("Retry", "waiting to try "+s.Name+" again in "+roughly(s.at.Sub(r.now))+": "+s.why)
+	if s := r.retrying(candidates[0].rank); s != nil {
+		candidates = slices.DeleteFunc(candidates, func(s *state) bool { return !s.again })
+		text := "waiting for another try of " + s.Name
+		if s.kind == backoff {
+			text = "waiting to try " + s.Name + " again in " + roughly(s.at.Sub(r.now)) + ": " + s.why
+		}
+		r.hold("Retry", text)
 	}
 	room := r.room()
 	if len(r.worse) > 0 {
@@ -307,10 +315,26 @@ func (r *rollout) advance() {
 	}
 }
 
-// holdsRetries tells whether this many nodes that may still fail for good keep
-// the others waiting.
-func (r *rollout) holdsRetries(n int) bool {
-	return n+len(r.failures) >= r.allowedFailures()
+// retrying returns a node of a rank that tries again, if so many do that the
+// others wait for them: should all of them fail for good, the plan halts.
+func (r *rollout) retrying(turn int) (first *state) {
+	n := 0
+	for i := range r.plan.states {
+		s := &r.plan.states[i]
+		if s.rank != turn || !s.again {
+			continue
+		}
+		switch s.kind {
+		case idle, fetching, staged, onWay, backoff:
+			if n++; first == nil || s.kind == backoff && first.kind != backoff {
+				first = s
+			}
+		}
+	}
+	if n == 0 || n+len(r.failures) < r.allowedFailures() {
+		return nil
+	}
+	return first
 }
 
 // allowedFailures is the number of failures that halts the plan.
@@ -335,41 +359,48 @@ func (r *rollout) holdWindow() {
 // not finished, and of one value of the spread label. They are in the order in
 // which they go.
 func (r *rollout) candidates() []*state {
-	first := 1 << 30
+	turn := 1 << 30
 	for _, k := range []kind{unsettled, onWay, backoff, taken, away, silent, idle, fetching, staged} {
 		for _, s := range r.kinds[k] {
 			if r.plan.rival(s.machine) == nil {
-				first = min(first, s.rank)
+				turn = min(turn, s.rank)
 			}
 		}
 	}
 	var out []*state
 	for _, k := range []kind{staged, idle, fetching} {
 		for _, s := range r.kinds[k] {
-			if s.rank == first {
+			if s.rank == turn {
 				out = append(out, s)
 			}
 		}
 	}
-	r.holdRank(first, len(out))
+	r.holdRank(turn, len(out))
 	if r.Spec.Spread != "" {
 		out = r.spread(out)
 	}
 	slices.SortFunc(out, func(a, b *state) int {
 		// Who tries again goes first, else a failure would be known late.
-		return cmp.Or(-cmp.Compare(a.attempt, b.attempt), -cmp.Compare(a.kind, b.kind), strings.Compare(a.Name, b.Name))
+		return cmp.Or(first(b.again)-first(a.again), -cmp.Compare(a.kind, b.kind), strings.Compare(a.Name, b.Name))
 	})
 	return out
 }
 
+func first(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // holdRank says which node keeps the ranks behind it waiting.
-func (r *rollout) holdRank(first, candidates int) {
+func (r *rollout) holdRank(turn, candidates int) {
 	if candidates > 0 {
 		return
 	}
 	for _, k := range []kind{unsettled, away, silent, taken} {
 		for _, s := range r.kinds[k] {
-			if s.rank != first || r.plan.rival(s.machine) != nil {
+			if s.rank != turn || r.plan.rival(s.machine) != nil {
 				continue
 			}
 			switch k {
@@ -415,7 +446,7 @@ func (r *rollout) spread(candidates []*state) []*state {
 			}
 			return 1
 		}
-		return cmp.Or(order(moving), order(begun), strings.Compare(value(a.machine), value(b.machine)))
+		return cmp.Or(order(moving), first(b.again)-first(a.again), order(begun), strings.Compare(value(a.machine), value(b.machine)))
 	}
 	turn := value(slices.MinFunc(candidates, better).machine)
 	for v := range moving {
@@ -438,7 +469,11 @@ func (r *rollout) room() int {
 		return limit - begun
 	}
 	if len(settled) < limit {
-		r.hold("Step", "the nodes of this step are not all there yet")
+		if sick := r.kinds[unsettled]; len(sick) > 0 {
+			r.hold("NotReady", sick[0].Name+" is not Ready since its upgrade")
+		} else {
+			r.hold("Step", "the nodes of this step are not all there yet")
+		}
 		return 0
 	}
 	until := settled[limit-1].Add(r.Spec.Steps[step].Soak.Duration)

@@ -34,7 +34,7 @@ type state struct {
 	why     string
 	at      time.Time // of a failure, or of the next try
 	attempt int32     // the one to begin next
-	again   bool      // the target failed on it before
+	again   bool      // the target failed on it, or was taken from it, before
 	goalOK  bool      // it has been told to download the target, for this attempt
 }
 
@@ -51,7 +51,7 @@ func (c *cluster) state(p *plan, m *machine) state {
 		return s
 	}
 	if mine {
-		s.attempt = max(1, m.goal.Attempt)
+		s.attempt, s.again = max(1, m.goal.Attempt), m.goal.Again
 	}
 	if m.onWay {
 		return c.onWay(p, s, mine)
@@ -77,6 +77,10 @@ func (c *cluster) state(p *plan, m *machine) state {
 func (c *cluster) onWay(p *plan, s state, mine bool) state {
 	s.kind = onWay
 	if !mine {
+		return s
+	}
+	if g := s.goal.GaveUp; g != nil && !s.committedToRestart() {
+		s.kind, s.why, s.at = failed, g.Message, g.At.Time
 		return s
 	}
 	if at, why := s.late(c.now); !at.IsZero() {
@@ -114,7 +118,12 @@ func (c *cluster) arrived(p *plan, s state) state {
 // failure tells whether the target failed on the node, and what follows.
 func (c *cluster) failure(p *plan, s *state, mine bool) bool {
 	m := s.machine
-	if mine && m.knows() && (m.say.Phase == v1alpha1.NodeRolledBack || m.say.Phase == v1alpha1.NodeFailed) {
+	if mine && m.goal.GaveUp != nil {
+		s.why, s.at = m.goal.GaveUp.Message, m.goal.GaveUp.At.Time
+		if s.at.After(c.now) {
+			s.at = c.now
+		}
+	} else if mine && m.knows() && (m.say.Phase == v1alpha1.NodeRolledBack || m.say.Phase == v1alpha1.NodeFailed) {
 		s.why = orElse(m.say.Message, orElse(m.say.Reason, "it does not say why"))
 		s.at = m.phaseBegan(c.now)
 	} else if why, bad := m.bad(p.target); bad && !(mine && m.goal.Again) {
@@ -160,7 +169,6 @@ func (c *cluster) retry(p *plan, s *state) bool {
 
 // ready looks at a node that nothing keeps from the target.
 func ready(p *plan, s state, mine bool) state {
-	s.again = s.again || mine && s.goal.Again
 	wanted := mine && s.goal.State == v1alpha1.GoalStaged
 	s.goalOK = wanted
 	switch {
@@ -168,7 +176,7 @@ func ready(p *plan, s state, mine bool) state {
 		s.kind = silent
 	case !s.Ready:
 		s.kind = away
-	case wanted && s.say.Phase == v1alpha1.NodeStaged && fits(s.say.Staged, p.target, ""):
+	case wanted && (s.knows() || s.goal.SnapshotRequestedAt != nil) && s.say.Phase == v1alpha1.NodeStaged && fits(s.say.Staged, p.target, ""):
 		s.kind = staged
 	case wanted:
 		s.kind = fetching

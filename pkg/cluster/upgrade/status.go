@@ -108,7 +108,7 @@ func (r *rollout) verdict(s *v1alpha1.PlanStatus, complete bool, moving, loading
 	case complete:
 		say(v1alpha1.PlanComplete, s.TargetText+" runs on "+plural(len(r.nodes), "node"))
 		return "Complete", false
-	case r.goesBack():
+	case r.goesBack() && !r.Spec.Paused:
 		return r.backVerdict(s, moving)
 	case r.halted != "":
 		say(v1alpha1.PlanHalted, "halted: "+r.halted+also(moving))
@@ -127,6 +127,11 @@ func (r *rollout) verdict(s *v1alpha1.PlanStatus, complete bool, moving, loading
 		return "Staging", true
 	case len(r.holds) > 0:
 		h := r.holds[0]
+		if h.reason == "VersionSkew" && slices.ContainsFunc(r.kinds[failed], func(s *state) bool { return s.ControlPlane }) {
+			r.halted = "the other nodes cannot go without it: " + r.failureText() + "; " + h.message
+			say(v1alpha1.PlanHalted, r.halted)
+			return "Halted", false
+		}
 		say(v1alpha1.PlanWaiting, h.message)
 		if h.reason == "Soaking" {
 			s.Phase = v1alpha1.PlanSoaking
@@ -323,6 +328,9 @@ func (r *rollout) holdBudget() {
 			}
 			names = append(names, s.Name+" ("+why+")")
 		}
+	}
+	if n == 0 {
+		return // the place is kept for one that comes nearer
 	}
 	r.hold("MaxUnavailable", fmt.Sprintf("%d of %d allowed unavailable: %s%s", r.away, r.budget, strings.Join(names, ", "), more(n-maxNamed)))
 }

@@ -33,6 +33,9 @@ func sameVersion(a, b string) bool {
 // minor returns the minor version of Kubernetes 1, or -1.
 func minor(version string) int {
 	rest, ok := strings.CutPrefix(strings.TrimPrefix(version, "v"), "1.")
+	if !ok {
+		return -1
+	}
 	n := 0
 	for i := 0; i < len(rest); i++ {
 		if rest[i] == '.' && i > 0 {
@@ -43,7 +46,7 @@ func minor(version string) int {
 		}
 		n = 10*n + int(rest[i]-'0')
 	}
-	if !ok || rest == "" {
+	if rest == "" {
 		return -1
 	}
 	return n

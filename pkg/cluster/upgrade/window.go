@@ -162,8 +162,14 @@ func roughly(d time.Duration) string {
 	switch {
 	case d > 48*time.Hour:
 		return fmt.Sprintf("%dd", up(24*time.Hour))
-	case d > time.Hour:
+	case d > 6*time.Hour:
 		return fmt.Sprintf("%dh", up(time.Hour))
+	case d > time.Hour:
+		h, m := up(30*time.Minute)/2, up(30*time.Minute)%2*30
+		if m == 0 {
+			return fmt.Sprintf("%dh", h)
+		}
+		return fmt.Sprintf("%dh%dm", h, m)
 	case d > 10*time.Minute:
 		return fmt.Sprintf("%dm", up(10*time.Minute)*10)
 	}

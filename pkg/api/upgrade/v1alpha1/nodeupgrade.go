@@ -88,6 +88,10 @@ type NodeUpgradeSpec struct {
 	// draining, uncordons itself and waits.
 	// +optional
 	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+	// GaveUp tells that the controller called the node back, because it did not
+	// begin or did not end its drain in time. That is a failure of this attempt.
+	// +optional
+	GaveUp *GaveUp `json:"gaveUp,omitempty"`
 	// Drain says how pods leave the node; it is not drained without one.
 	// +optional
 	Drain *Drain `json:"drain,omitempty"`
@@ -112,6 +116,14 @@ type NodeUpgradeSpec struct {
 	// datastore; it answers with the same time in its status.
 	// +optional
 	SnapshotRequestedAt *metav1.Time `json:"snapshotRequestedAt,omitempty"`
+}
+
+// GaveUp is why the controller waited no longer for a node.
+type GaveUp struct {
+	// At is when, by the controller's clock.
+	At metav1.Time `json:"at"`
+	// Message is why.
+	Message string `json:"message"`
 }
 
 // NodePhase is where a node is on its way.
