@@ -3,6 +3,7 @@ package upgrade
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -419,43 +420,47 @@ func (r *rollout) holdRank(turn, candidates int) {
 }
 
 // spread keeps the candidates of one value of the label: one with nodes on their
-// way, else one that has begun, else the first by name.
+// way, else one with a node that tries again, else one that has begun, else the
+// first by name.
 func (r *rollout) spread(candidates []*state) []*state {
-	value := func(m *machine) string { return m.Labels[r.Spec.Spread] }
-	moving := map[string]bool{}
-	begun := map[string]bool{}
-	for i := range r.plan.states {
-		s := &r.plan.states[i]
-		if s.onWay {
-			moving[value(s.machine)] = true
-		}
-		if r.upgraded(s.machine) {
-			begun[value(s.machine)] = true
-		}
-	}
 	if len(candidates) == 0 {
 		return nil
 	}
-	better := func(a, b *state) int {
-		order := func(m map[string]bool) int {
-			switch x, y := m[value(a.machine)], m[value(b.machine)]; {
-			case x == y:
-				return 0
-			case x:
-				return -1
-			}
-			return 1
+	type zone struct{ moving, again, begun, waits bool }
+	zones := map[string]*zone{}
+	at := func(m *machine) *zone {
+		v := m.Labels[r.Spec.Spread]
+		z := zones[v]
+		if z == nil {
+			z = &zone{}
+			zones[v] = z
 		}
-		return cmp.Or(order(moving), first(b.again)-first(a.again), order(begun), strings.Compare(value(a.machine), value(b.machine)))
+		return z
 	}
-	turn := value(slices.MinFunc(candidates, better).machine)
-	for v := range moving {
-		if v != turn {
+	for i := range r.plan.states {
+		s := &r.plan.states[i]
+		if s.onWay {
+			at(s.machine).moving = true
+		}
+		if r.upgraded(s.machine) {
+			at(s.machine).begun = true
+		}
+	}
+	for _, s := range candidates {
+		z := at(s.machine)
+		z.waits, z.again = true, z.again || s.again
+	}
+	values := slices.SortedFunc(maps.Keys(zones), func(a, b string) int {
+		x, y := zones[a], zones[b]
+		return cmp.Or(first(y.waits)-first(x.waits), first(y.moving)-first(x.moving), first(y.again)-first(x.again), first(y.begun)-first(x.begun), strings.Compare(a, b))
+	})
+	for _, v := range values[1:] {
+		if zones[v].moving {
 			r.hold("Spread", "waiting for the nodes of "+r.Spec.Spread+"="+v)
 			return nil
 		}
 	}
-	return slices.DeleteFunc(candidates, func(s *state) bool { return value(s.machine) != turn })
+	return slices.DeleteFunc(candidates, func(s *state) bool { return s.Labels[r.Spec.Spread] != values[0] })
 }
 
 // room is how many nodes may still begin in the present step.

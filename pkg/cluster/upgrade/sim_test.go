@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -565,13 +566,12 @@ func (s *sim) settle() {
 	s.fail("the plan does not end: %s", s.f.text(s.last))
 }
 
+// fleets is how many fleets live: -args -fleets 5000 finds what is rare.
+var fleets = flag.Uint64("fleets", 120, "`number` of simulated fleets")
+
 func TestFleets(t *testing.T) {
-	seeds := uint64(400)
-	if testing.Short() {
-		seeds = 60
-	}
 	ends := map[v1alpha1.PlanPhase]int{}
-	for seed := range seeds {
+	for seed := range *fleets {
 		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			s := newSim(t, seed)
 			s.trouble = []float64{0, 0.2, 0.5, 1}[seed%4]
