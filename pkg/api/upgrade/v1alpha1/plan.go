@@ -81,7 +81,8 @@ type PlanSpec struct {
 	// Ready or is cordoned counts, whatever the cause. 1 by default.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 : self.matches('^([1-9][0-9]?|100)%$')",message="a number of at least 1, or 1% to 100%"
+	// +kubebuilder:validation:Pattern=`^([1-9][0-9]?|100)%$`
+	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 1",message="a number of at least 1, or 1% to 100%"
 	MaxUnavailable *intstr.IntOrString `json:"maxUnavailable,omitempty"`
 	// Spread is a label of nodes, such as topology.kubernetes.io/zone: nodes of
 	// only one value are away at the same time, and one value is finished before
@@ -201,11 +202,13 @@ type Step struct {
 	// together, when the step is done: a number, or a percentage of the nodes,
 	// rounded down but at least 1.
 	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 : self.matches('^([1-9][0-9]?|100)%$')",message="a number of at least 1, or 1% to 100%"
+	// +kubebuilder:validation:Pattern=`^([1-9][0-9]?|100)%$`
+	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 1",message="a number of at least 1, or 1% to 100%"
 	Max intstr.IntOrString `json:"max"`
 	// Soak is the rest between the last node of this step and the first of the
 	// next.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="a duration such as 90s or 1h30m"
 	Soak metav1.Duration `json:"soak,omitempty"`
 }
 
@@ -278,6 +281,7 @@ type Drain struct {
 	Mode DrainMode `json:"mode,omitempty"`
 	// Timeout for the whole drain; 30m by default.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="a duration such as 90s or 1h30m"
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 	// GracePeriodSeconds that pods get, in the place of their own.
 	// +optional
@@ -325,6 +329,7 @@ type Health struct {
 	// Deadline for a node to be Ready with the new release, from its restart on,
 	// and for the checks to hold again after it; 15m by default.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="a duration such as 90s or 1h30m"
 	Deadline *metav1.Duration `json:"deadline,omitempty"`
 	// Checks are looked at in the cluster, before each node and after it.
 	// +optional
@@ -406,7 +411,8 @@ type Failure struct {
 	// stops the plan; 1 by default.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 : self.matches('^([1-9][0-9]?|100)%$')",message="a number of at least 1, or 1% to 100%"
+	// +kubebuilder:validation:Pattern=`^([1-9][0-9]?|100)%$`
+	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 1",message="a number of at least 1, or 1% to 100%"
 	HaltAfter *intstr.IntOrString `json:"haltAfter,omitempty"`
 	// Retries is how often a node tries again before its failure counts; 0 by
 	// default.
@@ -417,6 +423,7 @@ type Failure struct {
 	// Backoff before the first retry, doubled for each further one; 10m by
 	// default.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="a duration such as 90s or 1h30m"
 	Backoff *metav1.Duration `json:"backoff,omitempty"`
 	// Rollback says which nodes go back when the plan halts: Failed, only those
 	// that failed, by themselves; or All, also those that this plan had upgraded.
@@ -481,6 +488,7 @@ type Hook struct {
 	ServiceAccount string `json:"serviceAccount,omitempty"`
 	// Timeout; 5m by default.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="a duration such as 90s or 1h30m"
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 }
 
