@@ -425,6 +425,8 @@ var rows = []row{
 	// Backup.
 	{"a new minor version wants a snapshot first", kube("v1.36.3"), "s1:staged", nil, "goals: s1=Staged/Snapshot\n | Waiting/Snapshot | waiting for a snapshot of the datastore on s1"},
 	{"a snapshot that is asked for is waited for", kube("v1.36.3"), "s1:staged,asked", nil, "goals: none | Snapshot | again: in 59m0s"},
+	{"one server is asked for a snapshot, not all", all(kube("v1.36.3"), away2), "s1:staged s2:staged", nil, "goals: s1=Staged/Snapshot\n"},
+	{"the server that was asked stays the one", all(kube("v1.36.3"), away2), "s1:staged s2:staged,asked,unseen", nil, "goals: none"},
 	{"a snapshot lets the server go", kube("v1.36.3"), "s1:staged,saved", nil, "s1=Active/Activate"},
 	{"an old snapshot does not count", kube("v1.36.3"), "s1:staged,saved=2h", nil, "goals: s1=Staged/Snapshot\n"},
 	{"a snapshot from the future does not count", kube("v1.36.3"), "s1:staged,saved=-2h", nil, "goals: s1=Staged/Snapshot\n"},
@@ -441,6 +443,7 @@ var rows = []row{
 	{"a check may have to hold before the first node", func(p *planSpec) { checks(p); p.Health.Baseline = v1alpha1.BaselineRequire }, "w1:staged", shopFails(time.Hour), "Waiting/Health | waiting for health check shop: 1 of 2 ready | !Active"},
 	{"a check that fails after a node holds the next", checks, "w1:done=2m w2:staged", shopFails(time.Minute), "Waiting/Health | again: in 9m0s | !Active"},
 	{"a check that fails for longer is a failure", checks, "w1:done=20m w2:staged", shopFails(15 * time.Minute), "Halted | w1: health check shop does not hold since its upgrade: 1 of 2 ready"},
+	{"a check of which nobody knows since when it fails is no failure yet", checks, "w1:done=20m w2:staged", func(f *fleet) { f.Checks["p"] = []CheckResult{{Name: "shop", Message: "1 of 2 ready"}} }, "Waiting/Health | !Halted"},
 	{"a check of the baseline may go on failing", checks, "w1:done=20m,baseline=shop w2:staged", shopFails(15 * time.Minute), "w2=Active/Activate"},
 	{"a check that fails long after is nobody's failure", checks, "w1:done=9h w2:staged", shopFails(30 * time.Minute), "Waiting/Health | !Halted"},
 	{"the last node must leave the checks holding", checks, "w1:done=2m", shopFails(time.Minute), "!Complete | Waiting/Health"},

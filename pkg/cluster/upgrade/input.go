@@ -35,7 +35,7 @@ type Resolution struct {
 type CheckResult struct {
 	Name    string
 	Message string    // why it fails; "" for one that holds
-	Since   time.Time // when it began to fail, as far as is known
+	Since   time.Time // when it began to fail, as far as is known; zero for just now
 }
 
 // A Member of etcd.

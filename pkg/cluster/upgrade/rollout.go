@@ -21,8 +21,9 @@ type rollout struct {
 	open      bool // a window is
 	end, next time.Time
 
-	budget int // how many may be away
-	away   int // how many are
+	budget int  // how many may be away
+	away   int  // how many are
+	saving bool // a control-plane node saves the datastore first
 
 	kinds    [wentBack + 1][]*state
 	worse    []CheckResult // checks that an upgrade may have broken
@@ -138,7 +139,10 @@ func (r *rollout) health() {
 		}
 		// What begins to fail long after the last upgrade is not its doing.
 		since := check.Since
-		if since.Before(last) || since.After(r.now) {
+		switch {
+		case since.IsZero() || since.After(r.now):
+			since = r.now
+		case since.Before(last):
 			since = last
 		}
 		blame := !since.After(last.Add(r.healthDeadline()))
@@ -382,7 +386,8 @@ func (r *rollout) candidates() []*state {
 	}
 	slices.SortFunc(out, func(a, b *state) int {
 		// Who tries again goes first, else a failure would be known late.
-		return cmp.Or(first(b.again)-first(a.again), -cmp.Compare(a.kind, b.kind), strings.Compare(a.Name, b.Name))
+		asked := func(s *state) int { return first(s.goal.SnapshotRequestedAt != nil) }
+		return cmp.Or(first(b.again)-first(a.again), -cmp.Compare(a.kind, b.kind), asked(b)-asked(a), strings.Compare(a.Name, b.Name))
 	})
 	return out
 }
@@ -524,6 +529,9 @@ func (r *rollout) step() (step, begun int, settled []time.Time) {
 func (r *rollout) let(s *state) bool {
 	m := s.machine
 	if m.ControlPlane {
+		if r.saving {
+			return false // one after the other
+		}
 		if why := r.quorum(m); why != "" {
 			r.hold("ControlPlane", why)
 			return false
@@ -550,7 +558,7 @@ func (r *rollout) let(s *state) bool {
 		return true
 	}
 	if r.needsSnapshot(m) && !r.saved(m) {
-		r.away = with
+		r.saving, r.away = true, with
 		return true
 	}
 	r.away = with

@@ -364,10 +364,11 @@ func (s *sim) judge(in Input, d Decision) {
 	if a, b := goalText(d), goalText(Decide(lost)); a != b {
 		s.fail("with the status of the plan: %s\nwithout: %s", a, b)
 	}
-	leave := map[string]bool{}
+	leave, of := map[string]bool{}, map[string]int{}
 	for _, g := range d.Goals {
 		if g.Reason == "Activate" || g.Reason == "RollBack" {
 			leave[g.Node] = true
+			of[g.Plan]++
 		}
 	}
 	upgrades := map[string]*nodeUp{}
@@ -400,16 +401,16 @@ func (s *sim) judge(in Input, d Decision) {
 			allowed, _ = share(*v, len(in.Nodes))
 		}
 		s.budget = max(s.budget, allowed)
-		if len(leave) > 0 && away > allowed {
+		if of[p.Name] > 0 && away > allowed {
 			s.fail("%v may leave, and %d of %d would be away", leave, away, allowed)
 		}
-		if open, _, _ := mustWindows(s.t, p).at(in.Now); len(leave) > 0 && !open {
+		if open, _, _ := mustWindows(s.t, p).at(in.Now); of[p.Name] > 0 && !open {
 			s.fail("%v may leave outside the window", leave)
 		}
 		if st := d.Statuses[p.Name]; st.Message == "" || st.Phase == "" {
 			s.fail("the plan does not say how it stands: %+v", st)
 		}
-		if len(leave) > 0 && p.Spec.Paused {
+		if of[p.Name] > 0 && p.Spec.Paused {
 			s.fail("%v may leave, and the plan is paused", leave)
 		}
 	}
@@ -427,6 +428,12 @@ func goalText(d Decision) string {
 func (s *sim) disturb(p *v1alpha1.Plan) {
 	q := p.DeepCopy()
 	switch {
+	case s.chance(0.1):
+		s.join(fmt.Sprintf("w9%d", s.ticks))
+		return
+	case s.chance(0.1):
+		s.leave()
+		return
 	case s.chance(0.3):
 		q.Spec.Paused = !q.Spec.Paused
 	case s.chance(0.2):
@@ -455,6 +462,37 @@ func (s *sim) disturb(p *v1alpha1.Plan) {
 	s.f.Plans[0] = q
 }
 
+// join adds a worker.
+func (s *sim) join(name string) *simNode {
+	s.f.nodes(fmt.Sprintf("%s:zone=%c", name, 'a'+rune(s.rng.IntN(3))))
+	i, j := len(s.f.Nodes)-1, len(s.f.NodeUpgrades)-1
+	n := &simNode{Node: s.f.Nodes[i], say: *s.f.NodeUpgrades[j].Status.DeepCopy(), boot: 1, seenGen: 1}
+	// It may come with what the others have, or with an old image.
+	for _, o := range s.nodes {
+		if !o.ControlPlane && s.chance(0.3) && o.say.Running != nil {
+			n.say.Running = o.say.Running
+			n.setKubelet()
+			s.f.Nodes[i] = n.Node
+		}
+	}
+	s.nodes = append(s.nodes, n)
+	s.say("%s joins", name)
+	return n
+}
+
+// leave removes a worker, whatever it does.
+func (s *sim) leave() {
+	for i, n := range s.nodes {
+		if !n.ControlPlane && len(s.nodes) > 1 {
+			s.say("%s is removed", n.Name)
+			s.nodes = slices.Delete(s.nodes, i, i+1)
+			s.f.Nodes = slices.DeleteFunc(s.f.Nodes, func(o Node) bool { return o.Name == n.Name })
+			s.f.NodeUpgrades = slices.DeleteFunc(s.f.NodeUpgrades, func(o *nodeUp) bool { return o.Name == n.Name })
+			return
+		}
+	}
+}
+
 func newSim(t *testing.T, seed uint64) *sim {
 	s := &sim{t: t, rng: rand.New(rand.NewPCG(seed, 7)), f: newFleet()}
 	// Before a change of clocks, on some days.
@@ -474,6 +512,10 @@ func newSim(t *testing.T, seed uint64) *sim {
 		n := &simNode{Node: s.f.Nodes[i], say: *s.f.NodeUpgrades[i].Status.DeepCopy(), boot: 1}
 		n.seenGen = 1
 		s.nodes = append(s.nodes, n)
+	}
+	if seed%5 == 0 && p.Spec.Kubernetes == nil {
+		// A second plan, for Kubernetes, that has to wait for the first.
+		s.f.plan("q", kube("v1.36.3"), func(p *planSpec) { p.MaxUnavailable = number(2) })
 	}
 	if servers > 2 {
 		for i := range servers {
@@ -550,7 +592,12 @@ func (s *sim) settle() {
 	// A failure may still prove to be none: news come late here.
 	for ended := 0; s.ticks < 20000; {
 		s.tick()
-		switch s.f.Plans[0].Status.Phase {
+		// The second plan begins when the first is complete.
+		p := s.f.Plans[0]
+		if p.Status.Phase == v1alpha1.PlanComplete {
+			p = s.f.Plans[len(s.f.Plans)-1]
+		}
+		switch p.Status.Phase {
 		case v1alpha1.PlanComplete, v1alpha1.PlanHalted, v1alpha1.PlanRolledBack:
 			if ended++; ended == 20 {
 				return
@@ -559,7 +606,7 @@ func (s *sim) settle() {
 		}
 		ended = 0
 		// While all wait for a time, it goes by.
-		if s.last.Again.Sub(s.f.Now) > time.Hour && s.f.Plans[0].Status.Updating == 0 {
+		if s.last.Again.Sub(s.f.Now) > time.Hour && p.Status.Updating == 0 {
 			s.f.Now = s.f.Now.Add(30 * time.Minute)
 		}
 	}
