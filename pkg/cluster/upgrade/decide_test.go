@@ -415,6 +415,7 @@ var rows = []row{
 	{"API servers stay within one minor version", kube("v1.36.3"), "s1:staged,saved s2:k=v1.34.0", nil, "another API server is still v1.34 | !Active"},
 	{"an API server does not leave old kubelets behind", kube("v1.36.3"), "s1:staged,saved w1:k=v1.32.0", nil, "a kubelet is still v1.32, too old for an API server of v1.36 | !Active"},
 	{"a kubelet that waits for an API server that failed ends the plan", all(kube("v1.36.3"), failing(2, 0)), "s1:rolledback w1:staged", nil, "Halted/Halted | the other nodes cannot go without it: s1: kubelet did not start"},
+	{"so does one that would try again", all(kube("v1.36.3"), failing(2, 1)), "s1:rolledback=9h,attempt=2 w1:staged,attempt=2", nil, "Halted/Halted | the other nodes cannot go without it: s1"},
 	{"the same minor version has no order of its own", func(p *planSpec) {
 		kube("v1.35.4")(p)
 		p.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "a"}}

@@ -175,3 +175,35 @@ func TestExamplePlan(t *testing.T) {
 		t.Errorf("the example does:\n%s", got)
 	}
 }
+
+func TestPinnedDigestStays(t *testing.T) {
+	f := newFleet()
+	p := f.plan("p")
+	f.nodes("w1")
+	pinned := osTarget("v2.0.0", "")
+	pinned.OS.Digest = digest("v2.0.0-pinned")
+	p.Status.Target = &pinned
+	if got := one(t, f).Spec.Target.OS.Digest; got != pinned.OS.Digest {
+		t.Errorf("the goal is %s, the plan was pinned to %s", got, pinned.OS.Digest)
+	}
+	// The status is lost, a goal is not.
+	p.Status = v1alpha1.PlanStatus{}
+	f.nodes("w2:staged")
+	f.NodeUpgrades[1].Spec.Target = &pinned
+	f.NodeUpgrades[1].Status.Staged = release(&pinned)
+	for _, g := range Decide(f.Input).Goals {
+		if g.Spec.Target.OS.Digest != pinned.OS.Digest {
+			t.Errorf("the goal of %s is %s, the plan was pinned to %s", g.Node, g.Spec.Target.OS.Digest, pinned.OS.Digest)
+		}
+	}
+}
+
+func TestGivingUpIsWrittenDown(t *testing.T) {
+	f := newFleet()
+	f.plan("p")
+	f.nodes("w1:granted=20m w2:staged")
+	g := one(t, f).Spec
+	if g.GaveUp == nil || !g.GaveUp.At.Equal(stamp(noon)) || !strings.Contains(g.GaveUp.Message, "has not begun") || g.GrantedAt == nil || g.State != v1alpha1.GoalStaged {
+		t.Errorf("goal is %+v", g)
+	}
+}

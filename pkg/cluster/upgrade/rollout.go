@@ -295,11 +295,12 @@ func (r *rollout) advance() {
 	}
 	if s := r.retrying(candidates[0].rank); s != nil {
 		candidates = slices.DeleteFunc(candidates, func(s *state) bool { return !s.again })
-		text := "waiting for another try of " + s.Name
 		if s.kind == backoff {
-			text = "waiting to try " + s.Name + " again in " + roughly(s.at.Sub(r.now)) + ": " + s.why
+			r.hold("Retry", "waiting to try "+s.Name+" again in "+roughly(s.at.Sub(r.now))+": "+s.why)
+		} else {
+			// What keeps it from going is said first.
+			defer r.hold("Retry", "waiting for another try of "+s.Name)
 		}
-		r.hold("Retry", text)
 	}
 	room := r.room()
 	if len(r.worse) > 0 {
