@@ -1,7 +1,7 @@
 #!/bin/bash
 # Prints the figures of this tree, one a line: name value unit. Nothing here is
 # a test: a noisy machine gives noisy figures. "bench.sh NAME…" runs some of:
-# size build firmware embed kube vm.
+# size build firmware embed decide kube vm.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/kube-flags.sh
@@ -55,8 +55,12 @@ kube() { # natively, in namespaces of its own; needs root
 		"$work/jail" bench --programs "$work/programs" --idle 3m)
 }
 
+decide() { # one decision of the upgrade controller over 10,000 nodes
+	figure decide_seconds "$(go test -run '^$' -bench 'Decide$' -benchtime 50x ./pkg/cluster/upgrade | awk '/^BenchmarkDecide/ { printf "%.4f", $3 / 1e9 }')" s
+}
+
 vm() { bin/kedge run $out/kedge-amd64.iso --memory 1024 --network isolated --quiet --wait ready --figures; }
 
-for part in ${*:-size embed build firmware kube vm}; do
+for part in ${*:-size embed build firmware decide kube vm}; do
 	$part
 done

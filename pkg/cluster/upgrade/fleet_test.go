@@ -35,10 +35,6 @@ func osTarget(version, kubernetes string) v1alpha1.Target {
 	return v1alpha1.Target{OS: &v1alpha1.OSTarget{Image: "reg/kedge:" + version, Digest: digest(version), Version: version, KubernetesVersion: kubernetes}}
 }
 
-func kubeTarget(version string) v1alpha1.Target {
-	return v1alpha1.Target{Kubernetes: &v1alpha1.KubernetesTarget{Version: version}}
-}
-
 // A fleet is what the tests decide about.
 type fleet struct {
 	Input
