@@ -380,6 +380,12 @@ var rows = []row{
 	{"a rollback ends", rollback, "w1:wentback w2:wentback", nil, "RolledBack/RolledBack 0/2 | 2 nodes went back | again: never"},
 	{"a rollback leaves nodes alone that had the release before", rollback, "w1:runs w2:wentback", nil, "RolledBack"},
 	{"a rollback calls back who has not begun", rollback, "w1:granted", nil, "w1=Staged/CalledBack"},
+	{"a rollback that does not begin is given up", rollback, "w1:back=20m", nil, "goals: w1=Active/GaveUp\n"},
+	{"a rollback that was given up is not given up again", rollback, "w1:back=20m,unseen", func(f *fleet) {
+		nu := f.NodeUpgrades[0]
+		nu.Spec.State, nu.Spec.GaveUp = v1alpha1.GoalActive, &v1alpha1.GaveUp{At: *stamp(noon), Message: "it has not begun"}
+		nu.Status = v1alpha1.NodeUpgradeStatus{}
+	}, "goals: none"},
 	{"a rollback needs something to go back to", rollback, "w1:done,nothingbefore", nil, "goals: none | w1 did not: it has nothing to go back to"},
 	{"a datastore does not go back", all(kube("v1.36.3"), rollback), "s1:done", nil, "its datastore cannot follow to Kubernetes v1.35.2"},
 	{"a rollback that is not wanted any more is undone", nil, "w1:wentback w2:done", nil, "w1=Staged/Retry!"},

@@ -222,6 +222,8 @@ func (r *rollout) callBack(back bool) {
 		switch target := m.goal.Target; {
 		case target != nil && m.runs(target) == (m.goal.State == v1alpha1.GoalActive):
 			// It is there, and only has to say so.
+		case s.kind == failed && m.goal.GaveUp != nil:
+			// It was called back already, and has not heard.
 		case s.kind == failed:
 			goal := m.goal
 			goal.State, goal.NotAfter = v1alpha1.GoalStaged, nil
@@ -591,7 +593,7 @@ func (r *rollout) activeGoal(s *state) v1alpha1.NodeUpgradeSpec {
 
 // leave fills in what a node needs to go away and come back.
 func (r *rollout) leave(goal *v1alpha1.NodeUpgradeSpec) {
-	goal.GrantedAt = stamp(r.now)
+	goal.GrantedAt, goal.GaveUp = stamp(r.now), nil
 	if !r.end.IsZero() {
 		goal.NotAfter = stamp(r.end)
 		r.wake(r.end)
