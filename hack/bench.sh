@@ -1,7 +1,7 @@
 #!/bin/bash
 # Prints the figures of this tree, one a line: name value unit. Nothing here is
 # a test: a noisy machine gives noisy figures. "bench.sh NAME…" runs some of:
-# size build firmware embed kube vm upgrade. "bench.sh delta" builds seven images
+# size build firmware embed decide kube vm upgrade. "bench.sh delta" builds seven images
 # and takes long, so it runs only when it is named.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -58,6 +58,10 @@ kube() { # natively, in namespaces of its own; needs root
 
 delta() { hack/delta-bench.sh; }
 
+decide() { # one decision of the upgrade controller over 10,000 nodes
+	figure decide_seconds "$(go test -run '^$' -bench 'Decide$' -benchtime 50x ./pkg/cluster/upgrade | awk '/^BenchmarkDecide/ { printf "%.4f", $3 / 1e9 }')" s
+}
+
 vm() { bin/kedge run $out/kedge-amd64.iso --memory 1024 --network isolated --quiet --wait ready --figures; }
 
 upgrade() { # an installation and an upgrade in a machine; takes ten minutes without KVM
@@ -68,6 +72,6 @@ upgrade() { # an installation and an upgrade in a machine; takes ten minutes wit
 	cat "$work/figures"
 }
 
-for part in ${*:-size embed build firmware kube vm upgrade}; do
+for part in ${*:-size embed build firmware decide kube vm upgrade}; do
 	$part
 done
