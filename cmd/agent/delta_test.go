@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,8 +77,35 @@ func indexOf(t *testing.T, image []byte) []byte {
 type shop struct {
 	image, index []byte
 	whole        bool // it knows no ranges
-	sent         int
-	dieAt        int // breaks every connection once so many bytes are sent; 0 means never
+
+	mu    sync.Mutex
+	sent  int
+	dieAt int // breaks every connection once so many bytes are sent; 0 means never
+}
+
+// total returns how many bytes were sent.
+func (s *shop) total() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sent
+}
+
+// die makes it break connections from so many bytes on.
+func (s *shop) die(at int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dieAt = at
+}
+
+// send counts bytes that are to be sent, and says whether they may be.
+func (s *shop) send(n int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dieAt > 0 && s.sent+n > s.dieAt {
+		return false
+	}
+	s.sent += n
+	return true
 }
 
 func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -100,10 +128,9 @@ type till struct {
 }
 
 func (c *till) Write(p []byte) (int, error) {
-	if s := c.shop; s.dieAt > 0 && s.sent+len(p) > s.dieAt {
+	if !c.shop.send(len(p)) {
 		panic(http.ErrAbortHandler)
 	}
-	c.shop.sent += len(p)
 	return c.ResponseWriter.Write(p)
 }
 
@@ -136,25 +163,25 @@ func TestFetchDelta(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		running []byte
-		shop    shop
+		shop    *shop
 		used    bool
 		most    int // bytes that may be sent
 		says    string
 	}{
-		{"a small change", running, shop{image: image, index: index}, true, 900_000, "0.6 of 6.9 MB changed"},
-		{"signed after the index was made", running, shop{image: signed, index: index}, true, 900_000, "MB changed"},
-		{"a worn disk", worn, shop{image: image, index: index}, true, 1_800_000, "MB changed"},
-		{"no index", running, shop{image: image}, false, 1000, "no chunk index"},
-		{"a damaged index", running, shop{image: image, index: index[:len(index)-1]}, false, 20_000, "damaged"},
-		{"a page instead of an index", running, shop{image: image, index: []byte("<html>sign in</html>")}, false, 20_000, "bad chunk index"},
-		{"an index of another image", running, shop{image: image, index: indexOf(t, strange)}, false, 20_000, "too little is the same"},
-		{"an image that was replaced", running, shop{image: strange, index: index}, false, 200_000, "of another image"},
-		{"an index that tells another release", running, shop{image: image, index: relabelled}, false, 900_000, "leads to another image"},
-		{"no ranges", running, shop{image: image, index: index, whole: true}, false, 20_000 + len(image), "no parts"},
-		{"all new", running, shop{image: strange, index: indexOf(t, strange)}, false, 20_000, "too little is the same"},
+		{"a small change", running, &shop{image: image, index: index}, true, 900_000, "0.6 of 6.9 MB changed"},
+		{"signed after the index was made", running, &shop{image: signed, index: index}, true, 900_000, "MB changed"},
+		{"a worn disk", worn, &shop{image: image, index: index}, true, 1_800_000, "MB changed"},
+		{"no index", running, &shop{image: image}, false, 1000, "no chunk index"},
+		{"a damaged index", running, &shop{image: image, index: index[:len(index)-1]}, false, 20_000, "damaged"},
+		{"a page instead of an index", running, &shop{image: image, index: []byte("<html>sign in</html>")}, false, 20_000, "bad chunk index"},
+		{"an index of another image", running, &shop{image: image, index: indexOf(t, strange)}, false, 20_000, "too little is the same"},
+		{"an image that was replaced", running, &shop{image: strange, index: index}, false, 200_000, "of another image"},
+		{"an index that tells another release", running, &shop{image: image, index: relabelled}, false, 900_000, "leads to another image"},
+		{"no ranges", running, &shop{image: image, index: index, whole: true}, false, 20_000 + len(image), "no parts"},
+		{"all new", running, &shop{image: strange, index: indexOf(t, strange)}, false, 20_000, "too little is the same"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := httptest.NewServer(&c.shop)
+			s := httptest.NewServer(c.shop)
 			defer s.Close()
 			dir := t.TempDir()
 			medium, to := filepath.Join(dir, "slot-a"), filepath.Join(dir, "upgrade.iso")
@@ -167,8 +194,8 @@ func TestFetchDelta(t *testing.T) {
 			if err != nil || used != c.used || !strings.Contains(said.String(), c.says) {
 				t.Fatalf("fetchDelta = %v, %v, want %v; said %s", used, err, c.used, &said)
 			}
-			if c.shop.sent > c.most {
-				t.Errorf("%d bytes were sent, at most %d should be", c.shop.sent, c.most)
+			if c.shop.total() > c.most {
+				t.Errorf("%d bytes were sent, at most %d should be", c.shop.total(), c.most)
 			}
 			if _, err := os.Stat(to + partSuffix); err == nil {
 				t.Error("a part is left behind")
@@ -210,8 +237,8 @@ func TestFetchDeltaGoesOnAfterACut(t *testing.T) {
 	if _, err := u.fetchDelta(t.Context(), s.URL+"/kedge.iso", to, o, &bytes.Buffer{}); err == nil {
 		t.Fatal("a dead server is no error")
 	}
-	first := shop.sent
-	shop.dieAt = 0
+	first := shop.total()
+	shop.die(0)
 	used, err := u.fetchDelta(t.Context(), s.URL+"/kedge.iso", to, o, &bytes.Buffer{})
 	if err != nil || !used {
 		t.Fatalf("fetchDelta = %v, %v", used, err)
@@ -219,7 +246,7 @@ func TestFetchDeltaGoesOnAfterACut(t *testing.T) {
 	if got, _ := os.ReadFile(to); !bytes.Equal(got, image) {
 		t.Error("what was put together is not the image")
 	}
-	if again := shop.sent - first; first < 1<<20 || again > 2<<20 {
+	if again := shop.total() - first; first < 1<<20 || again > 2<<20 {
 		t.Errorf("%d bytes were sent before the cut, %d after it", first, again)
 	}
 }

@@ -110,11 +110,25 @@ func (p *Process) wait() {
 	close(p.done)
 }
 
+// same tells whether two writers are one; those that cannot be compared are not.
+func same(a, b io.Writer) (one bool) {
+	defer func() {
+		if recover() != nil {
+			one = false
+		}
+	}()
+	return a == b
+}
+
 // Run runs the program to its end, or kills it when ctx ends. The error has
 // the last lines of its output and wraps *exec.ExitError or ErrNotInstalled.
 func (c Command) Run(ctx context.Context) error {
 	var tail lastLines
+	one := c.Stdout != nil && same(c.Stdout, c.Stderr)
 	c.Stdout, c.Stderr = tee(c.Stdout, &tail), tee(c.Stderr, &tail)
+	if one { // os/exec then writes to it from one goroutine
+		c.Stderr = c.Stdout
+	}
 	p, err := c.Start()
 	if err != nil {
 		return err
