@@ -28,7 +28,7 @@ import (
 )
 
 // restartDelay is what whoever asked for a restart has to note that it comes.
-const restartDelay = 3 * time.Second
+const restartDelay = 5 * time.Second
 
 // serveUpgrades answers what the cluster asks, once it is known what this boot
 // means: before that, what is armed may be what runs.
