@@ -205,13 +205,17 @@ func (m *asked) Arm(ctx context.Context, a ask.Activate) error {
 		if u.k.State, err = ready(u.k.State); err != nil {
 			return err
 		}
-		if u.k.Restore != "" {
-			return errLosesData
-		}
 		if u.facts.Busy != "" {
 			return fmt.Errorf("%w: %s", update.ErrBusy, u.facts.Busy)
 		}
-		return update.ArmKube(u.k, slot.MaxTries, u.save)
+		k, err := u.k.StillMay(u.facts)
+		if err != nil {
+			return err
+		}
+		if k.Restore != "" {
+			return fmt.Errorf("activate Kubernetes %s: %w", k.To, errLosesData)
+		}
+		return update.ArmKube(k, slot.MaxTries, u.save)
 	}
 	u, err := m.upgrader()
 	if err != nil {

@@ -322,3 +322,27 @@ func TestLostStatus(t *testing.T) {
 		}
 	}
 }
+
+// TestAgentForgets lets the agent start anew at every moment: it then knows
+// nothing of the work that it was at.
+func TestAgentForgets(t *testing.T) {
+	const fetching = 1 // the moment at which a transfer is under way
+	for lost := range 40 {
+		w := newWorld(t, pod("web", "ReplicaSet"))
+		w.want(activeGoal(osTarget(2)))
+		for i := range 40 {
+			if i == lost {
+				w.m.s.Work, w.m.restart = nil, false
+			}
+			w.run(1)
+		}
+		did := "stage, arm os, restart"
+		if lost == fetching {
+			did = "stage, " + did
+		}
+		w.check(v1alpha1.NodeCommitted, false, did)
+		if t.Failed() {
+			t.Fatalf("lost at %d", lost)
+		}
+	}
+}

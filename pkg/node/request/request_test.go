@@ -20,7 +20,9 @@ import (
 
 var v1, v2, v3 = "sha256:" + strings.Repeat("1", 64), "sha256:" + strings.Repeat("2", 64), "sha256:" + strings.Repeat("3", 64)
 
-func image(digest string) *ask.Image { return &ask.Image{Name: "registry.example/kedge:v2", Digest: digest} }
+func image(digest string) *ask.Image {
+	return &ask.Image{Name: "registry.example/kedge:v2", Digest: digest}
+}
 
 // A fakeMachine writes down what is asked of it.
 type fakeMachine struct {

@@ -1,6 +1,7 @@
 package update
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -46,5 +47,28 @@ func TestForget(t *testing.T) {
 	k.Phase = Committed
 	if err := ForgetKube(k, func(Kube) error { t.Error("what is committed is forgotten"); return nil }); err != nil {
 		t.Error(err)
+	}
+}
+
+// The system may have changed between the staging of a Kubernetes and its turn.
+func TestStillMay(t *testing.T) {
+	k := Kube{State: State{Phase: Staged, To: Release{"v1.36.4", "k"}, From: Release{"v1.36.3", ""}}}
+	for _, c := range []struct {
+		own, datastore string
+		server         bool
+		err            error
+	}{
+		{"v1.36.3", "v1.36.3", true, nil}, {"v1.36.2", "v1.36.2", true, nil},
+		{"v1.37.0", "v1.37.0", true, ErrNoSnapshot}, {"v1.34.0", "v1.34.0", true, ErrSkew}, {"v1.37.0", "", false, nil},
+	} {
+		k.Datastore = c.datastore
+		got, err := k.StillMay(KubeFacts{Own: c.own, Server: c.server})
+		if !errors.Is(err, c.err) || err == nil && got.From.Version != c.own {
+			t.Errorf("with %s on %s: %v, from %s", c.own, c.datastore, err, got.From)
+		}
+	}
+	k.Phase = Idle
+	if _, err := k.StillMay(KubeFacts{}); err == nil {
+		t.Error("what is not staged may")
 	}
 }

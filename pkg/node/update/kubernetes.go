@@ -240,6 +240,20 @@ func (k Kube) BackKube(f KubeFacts, p Policy) (Kube, error) {
 	return k, nil
 }
 
+// StillMay says why what is staged may not follow what runs now, which may be
+// another than when it was staged, and returns the state to arm.
+func (k Kube) StillMay(f KubeFacts) (Kube, error) {
+	if k.Phase != Staged {
+		return k, errors.New("no Kubernetes is staged")
+	}
+	restore, err := k.may(k.To.Version, f, Policy{Downgrade: true}) // it was allowed, or would not be staged
+	if err != nil {
+		return k, fmt.Errorf("activate Kubernetes %s: %w", k.To, err)
+	}
+	k.Restore, k.From = restore, k.Chosen(f.Own)
+	return k, nil
+}
+
 // ArmKube makes the next start of kube the trial of what is staged.
 func ArmKube(k Kube, tries int, save func(Kube) error) error {
 	if k.Phase != Staged {
