@@ -19,6 +19,7 @@ import (
 const (
 	busyPause = 3 * time.Second  // between two looks while something goes on
 	restPause = 30 * time.Second // else; the API is asked only when something changed
+	patience  = 30 * time.Second // for an agent that does not answer, and may only start anew
 	stepLimit = time.Minute      // for all that one look asks of others
 	tellPause = 2 * time.Minute  // between two statuses that differ in their words only
 )
@@ -63,6 +64,7 @@ type Loop struct {
 	stale   bool // they may have changed
 	version string
 	told    time.Time // when the status was written last
+	silent  time.Time // since when the agent does not answer; zero when it does
 	refused *ask.Error
 	of      int64             // the generation that was refused
 	blocked map[string]string // why a pod could not be evicted, by namespace/name
@@ -78,12 +80,16 @@ func (l *Loop) now() time.Time {
 // Run goes on until ctx ends. Changed tells that the NodeUpgrade or the node
 // may be another.
 func (l *Loop) Run(ctx context.Context, changed <-chan struct{}) {
+	said := ""
 	for ctx.Err() == nil {
 		within, cancel := context.WithTimeout(ctx, stepLimit)
 		pause, err := l.Step(within)
 		cancel()
-		if err != nil && ctx.Err() == nil {
-			l.Log.Warn(err)
+		if err == nil {
+			said = ""
+		} else if text := err.Error(); text != said && ctx.Err() == nil { // each once
+			said = text
+			l.Log.Warn(text)
 		}
 		select {
 		case <-ctx.Done():
@@ -181,9 +187,16 @@ func (l *Loop) decide(ctx context.Context) (Decision, error) {
 	if l.of == l.goal.Generation {
 		v.Refused = l.refused
 	}
-	if s, err := l.Agent.Status(ctx); err == nil {
-		v.Status = &s
-	} else {
+	s, err := l.Agent.Status(ctx)
+	switch {
+	case err == nil:
+		v.Status, l.silent = &s, time.Time{}
+	case l.silent.IsZero():
+		l.silent = l.now()
+		fallthrough
+	case l.now().Sub(l.silent) < patience:
+		return Decision{Status: l.goal.Status}, nil
+	default:
 		v.Error = err
 	}
 	if drain := l.goal.Spec.Drain; drain != nil && !v.Node.Leaving.IsZero() && v.Node.Cordoned {

@@ -346,3 +346,27 @@ func TestAgentForgets(t *testing.T) {
 		}
 	}
 }
+
+func TestAgentThatDoesNotAnswer(t *testing.T) {
+	w := newWorld(t)
+	w.run(1)
+	before := w.writes
+	w.m.silent = true
+	w.run(5) // it may only start anew
+	w.m.silent = false
+	w.run(2)
+	if w.writes != before {
+		t.Errorf("%d writes for a short silence", w.writes-before)
+	}
+	w.m.silent = true
+	w.run(12)
+	s := w.nu().Status
+	if c := s.Conditions[0]; c.Type != ConditionAgent || c.Status != metav1.ConditionFalse || s.Phase != v1alpha1.NodeIdle || w.writes != before+1 {
+		t.Errorf("status is %+v after %d writes", s, w.writes-before)
+	}
+	w.m.silent = false
+	w.run(2)
+	if c := w.nu().Status.Conditions[0]; c.Status != metav1.ConditionTrue {
+		t.Errorf("then: %+v", c)
+	}
+}

@@ -52,10 +52,10 @@ type machine struct {
 	work    int  // looks that the work still takes
 	unwell  bool // trials fail
 	restart bool // it was asked for
-	off     int  // ticks until it is up again
 	ticks   int  // of a trial
 	did     []string
 	broken  *ask.Error // how transfers end
+	silent  bool       // the agent does not answer
 	boots   int
 }
 
@@ -78,6 +78,9 @@ func (m *machine) note(format string, args ...any) {
 }
 
 func (m *machine) Status(context.Context) (ask.Status, error) {
+	if m.silent {
+		return ask.Status{}, ask.ErrNoAgent
+	}
 	s := m.s
 	if s.Work != nil {
 		w := *s.Work
