@@ -81,10 +81,16 @@ type daemon struct {
 	upgradeText string // how the last upgrade stands; "" when there was none
 	held        string // for what Kubernetes is not started; "" for nothing
 	onTrial     bool   // the running slot is not committed
+
+	booted     chan struct{} // closed once it is known what this boot means for an upgrade
+	bootedOnce sync.Once
 }
 
+// knowBoot tells that it is known what this boot means for an upgrade.
+func (d *daemon) knowBoot() { d.bootedOnce.Do(func() { close(d.booted) }) }
+
 func newDaemon(log *logrus.Logger) *daemon {
-	d := &daemon{log: log, init: control.NewClient("")}
+	d := &daemon{log: log, init: control.NewClient(""), booted: make(chan struct{})}
 	d.sys.Late = func(command string, err error) {
 		if err != nil {
 			d.log.Warnf("late command %q: %v", command, err)
@@ -159,6 +165,7 @@ func (d *daemon) run(ctx context.Context) error {
 		go d.watchNode(ctx)
 		go d.upgrades(ctx)
 		go d.kube.keep(ctx)
+		go d.serveUpgrades(ctx)
 	}
 	<-ctx.Done()
 	return nil

@@ -105,12 +105,13 @@ func ownKubernetes() (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 // kubeFiles are the images and snapshots of a node with these arguments of kube.
 func kubeFiles(args []string) update.KubeFiles {
-	exists := func(path string) bool {
-		_, err := os.Stat(path)
-		return err == nil
-	}
 	file, why := update.KubeDatabase(args, exists)
 	return update.KubeFiles{Dir: update.KubeFolder, Seen: update.KubeMount, Mounts: update.KernelMounts{}, Snapshots: update.Snapshots{Folder: update.SnapshotFolder, Database: file, Why: why}}
 }
@@ -225,7 +226,7 @@ func (u *kubeKeeper) prepare(ctx context.Context) error {
 		}
 		err = files.Use(run.ID)
 		if err == nil {
-			if err := files.Prune(k.Snapshot, k.Restore, k.Held); err != nil {
+			if err := files.Prune(k.Snapshot, k.Restore, k.Held, k.Saved); err != nil {
 				u.log.Warn("delete old snapshots: ", err)
 			}
 			return nil
@@ -305,6 +306,61 @@ func (u *kubeKeeper) swap(ctx context.Context) error {
 	return u.init.Start(ctx, kubeService)
 }
 
+// saveDatastore stops kube, keeps a copy of its datastore that answers a request
+// of this time, and starts kube again. Containers run on.
+func (u *kubeKeeper) saveDatastore(ctx context.Context, at time.Time) error {
+	u.change.Lock()
+	defer u.change.Unlock()
+	u.mu.Lock()
+	args := u.args
+	u.mu.Unlock()
+	if _, why := update.KubeDatabase(args, exists); why != "" {
+		return fmt.Errorf("save the datastore: %w: %s", update.ErrNoDatastore, why)
+	}
+	lock, err := filelock.Try(u.lock)
+	if errors.Is(err, filelock.ErrLocked) {
+		return update.ErrBusy
+	} else if err != nil {
+		return err
+	}
+	if err := u.stopAndSave(ctx, at, lock); err != nil {
+		return fmt.Errorf("save the datastore: %w", err)
+	}
+	return nil
+}
+
+// stopAndSave lets go of the lock, which whoever starts kube needs.
+func (u *kubeKeeper) stopAndSave(ctx context.Context, at time.Time, lock *filelock.Lock) error {
+	defer lock.Unlock()
+	k, err := update.LoadKube(u.state)
+	if err != nil {
+		return err
+	}
+	if k.Phase == update.Armed || k.Phase == update.Trial {
+		return fmt.Errorf("%w: %s", update.ErrBusy, k.Text())
+	}
+	own, err := u.own()
+	if err != nil {
+		return err
+	}
+	if err := u.init.Stop(ctx, kubeService); err != nil {
+		return err
+	}
+	version := k.Chosen(own).Version
+	name, err := u.store().Save(ctx, version, version)
+	if err == nil {
+		k.Asked, k.Saved = at, name
+		err = u.save(k)
+	}
+	lock.Unlock()
+	again := context.WithoutCancel(ctx)
+	if !u.ready(again) {
+		return errors.Join(err, errors.New(u.isHeld()))
+	}
+	u.forget()
+	return errors.Join(err, u.init.Start(again, kubeService))
+}
+
 // restart starts kube anew, unless it is held back.
 func (u *kubeKeeper) restart(ctx context.Context, restart func() error) error {
 	if u == nil {
@@ -323,9 +379,9 @@ func (u *kubeKeeper) restart(ctx context.Context, restart func() error) error {
 func (u *kubeKeeper) judge(ctx context.Context, k update.Kube) error {
 	why := u.unhealthy(k.To.Version)
 	if why == "" {
-		why = k.Judge(runChecks(ctx, u.policy().Health))
+		why = k.Judge(trialChecks(ctx, u.policy(), k.State))
 	}
-	now, limit := time.Now(), trialLimit(u.policy())
+	now, limit := time.Now(), trialLimit(u.policy(), k.State)
 	u.mu.Lock()
 	if u.begun.IsZero() {
 		u.begun = now

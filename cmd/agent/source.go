@@ -40,6 +40,9 @@ type wish struct {
 	fetched  string // file of what is fetched
 	keyring  *update.Keyring
 
+	digest string                               // of the OCI image, once it was pulled
+	report func(step string, done, total int64) // nil for nobody
+
 	// delta fetches only what of an image is not here already, and says no when it
 	// leaves all to a download of the whole; nil always does.
 	delta func(ctx context.Context, address, path string, o fetch.Options, w io.Writer) (bool, error)
@@ -62,7 +65,7 @@ func (u *upgrader) bandwidth(flag string) (int64, error) {
 // open opens the image that is wished for; what lies elsewhere is fetched. Of
 // what lies on a stick, one that is admissible is taken; medium is the device
 // that this system runs from.
-func (wish wish) open(ctx context.Context, medium string, admissible func(*release.Image) error, w io.Writer) (*os.File, error) {
+func (wish *wish) open(ctx context.Context, medium string, admissible func(*release.Image) error, w io.Writer) (*os.File, error) {
 	kind, err := source.Classify(wish.name, isFile)
 	if err != nil {
 		return nil, err
@@ -96,7 +99,7 @@ func isFile(name string) bool {
 }
 
 // pull brings an image out of a registry or layout.
-func (wish wish) pull(ctx context.Context, w io.Writer) (*os.File, error) {
+func (wish *wish) pull(ctx context.Context, w io.Writer) (*os.File, error) {
 	text, err := os.ReadFile(registries.Path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -114,7 +117,14 @@ func (wish wish) pull(ctx context.Context, w io.Writer) (*os.File, error) {
 		return nil, err
 	}
 	begin := wish.begin(w)
-	o.Limit, o.Progress = wish.rate, newTransfer(w)
+	o.Limit = wish.rate
+	tell := newTransfer(w)
+	o.Progress = func(done, size int64) {
+		tell(done, size)
+		if wish.report != nil {
+			wish.report("fetch", done, size)
+		}
+	}
 	o.Begin = func(size, have int64) error {
 		// A whole file that is here is another image.
 		if err := os.Remove(wish.fetched); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -122,7 +132,7 @@ func (wish wish) pull(ctx context.Context, w io.Writer) (*os.File, error) {
 		}
 		return begin(size, have)
 	}
-	if _, err := registry.Pull(ctx, wish.name, runtime.GOARCH, wish.fetched, o); err != nil {
+	if wish.digest, err = registry.Pull(ctx, wish.name, runtime.GOARCH, wish.fetched, o); err != nil {
 		return nil, err
 	}
 	return os.Open(wish.fetched)
@@ -200,7 +210,7 @@ func (u *upgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (*r
 	if len(env.Args) != 2 {
 		return nil, nil, cli.Usagef("upgrade: which image? %s", source.Forms)
 	}
-	wish := wish{name: env.Args[1], policy: o.policy, fetched: upgradeImage, delta: u.fetchDelta}
+	wish := wish{name: env.Args[1], policy: o.policy, fetched: upgradeImage, delta: u.fetchDelta, report: u.report}
 	var err error
 	if wish.rate, err = u.bandwidth(o.limit); err != nil {
 		return nil, nil, err
@@ -215,6 +225,7 @@ func (u *upgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (*r
 	if err != nil {
 		return nil, nil, wish.hint(err, time.Now())
 	}
+	u.digest = wish.digest
 	i, err := u.judge(ctx, wish, file, env.Stderr)
 	if err != nil {
 		file.Close()

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"time"
 
 	"github.com/kedgeos/kedge/pkg/api/config"
 	"github.com/kedgeos/kedge/pkg/node/boot"
+	"github.com/kedgeos/kedge/pkg/node/request"
 	"github.com/kedgeos/kedge/pkg/node/update"
 	"github.com/kedgeos/kedge/pkg/sys/console"
 	"github.com/kedgeos/kedge/pkg/sys/filelock"
@@ -36,6 +38,7 @@ func (d *daemon) upgrades(ctx context.Context) {
 				d.log.Error(err)
 			}
 			d.kube.settle()
+			d.knowBoot() // of one that is not installed, too
 			return
 		}
 		d.log.Error("upgrade: ", err)
@@ -75,6 +78,7 @@ func (d *daemon) bootedUpgrade() (bool, error) {
 	}
 	d.setUpgrade(u.state.Text())
 	d.setTrial(u.running.Trial)
+	d.knowBoot()
 	return u.state.Phase == update.Trial, nil
 }
 
@@ -82,7 +86,7 @@ func (d *daemon) bootedUpgrade() (bool, error) {
 // release up when that takes too long. Whoever is quicker, by "kedge upgrade
 // confirm" or "rollback", has decided.
 func (d *daemon) trial(ctx context.Context) error {
-	begun, steady, limit := time.Now(), time.Time{}, trialLimit(d.config.Kedge.Upgrade)
+	begun, steady := time.Now(), time.Time{}
 	for {
 		state, err := update.Load(update.StateFile)
 		if err != nil {
@@ -96,8 +100,9 @@ func (d *daemon) trial(ctx context.Context) error {
 		}
 		why := d.unhealthy()
 		if why == "" {
-			why = state.Judge(runChecks(ctx, d.config.Kedge.Upgrade.Health))
+			why = state.Judge(trialChecks(ctx, d.config.Kedge.Upgrade, state))
 		}
+		limit := trialLimit(d.config.Kedge.Upgrade, state)
 		switch now := time.Now(); {
 		case why == "" && steady.IsZero():
 			steady = now
@@ -158,8 +163,12 @@ func (d *daemon) tellUpgrade(text string) {
 	}
 }
 
-// trialLimit is how long the node has to become healthy.
-func trialLimit(c config.Upgrade) time.Duration {
+// trialLimit is how long the node has to become healthy: what a cluster asked
+// for, as far as a configuration could, or what the configuration says.
+func trialLimit(c config.Upgrade, s update.State) time.Duration {
+	if s.Limit > 0 {
+		return min(s.Limit, config.MaxHealthTimeout)
+	}
 	if limit, err := time.ParseDuration(c.HealthTimeout); err == nil {
 		return limit
 	}
@@ -178,6 +187,13 @@ func (d *daemon) unhealthy() string {
 
 // checkLimit is how long one health check may take.
 const checkLimit = 30 * time.Second
+
+// trialChecks runs the user's checks, and the probes that a cluster asked for.
+func trialChecks(ctx context.Context, c config.Upgrade, s update.State) map[string]error {
+	failed := runChecks(ctx, c.Health)
+	maps.Copy(failed, request.Probes(ctx, s.Probes))
+	return failed
+}
 
 // runChecks runs the user's checks and returns those that failed.
 func runChecks(ctx context.Context, checks []string) map[string]error {

@@ -45,6 +45,8 @@ type upgrader struct {
 	notes   []string // what of the record was mended
 	state   update.State
 	policy  config.Upgrade
+	digest  string // of the OCI image that the present one came in
+	report  func(step string, done, total int64)
 }
 
 // openUpgrader reads how this machine's upgrade stands. Lock says how to meet
@@ -53,7 +55,7 @@ type upgrader struct {
 func openUpgrader(record boot.Record, lock func(path string) (*filelock.Lock, error)) (*upgrader, error) {
 	u := &upgrader{
 		slots:   update.System{Medium: record.Medium, MountPoint: espMount},
-		running: update.Running{Release: update.Release{Version: release.Version, ID: record.ID}, Slot: record.Slot, Trial: record.Trial},
+		running: update.Running{Release: update.Release{Version: release.Version, ID: record.ID}, Slot: record.Slot, Trial: record.Trial, Boot: bootID()},
 	}
 	if record.Slot == "" || record.Mode != boot.ModeDisk {
 		return nil, update.ErrNotInstalled
@@ -95,7 +97,7 @@ func (u *upgrader) close() { u.lock.Unlock() }
 
 // save keeps the state on the disk, and here.
 func (u *upgrader) save(s update.State) error {
-	s.Changed = time.Now().UTC()
+	s.Changed, s.Boot = time.Now().UTC(), u.running.Boot
 	if err := s.Save(update.StateFile); err != nil {
 		return err
 	}
@@ -113,6 +115,7 @@ type upgradeOptions struct {
 	kubernetes bool // Kubernetes alone, not the system
 	noWait     bool // do not wait for the end of its trial
 	keep       bool // go back without the datastore's snapshot
+	forward    bool // refuse whatever needs an older datastore
 }
 
 func upgradeCommand() *cli.Command {
@@ -251,9 +254,11 @@ func (u *upgrader) stage(ctx context.Context, env cli.Env, o upgradeOptions) err
 	}
 	fmt.Fprintf(env.Stderr, "kedge: upgrade: write Kedge %s to slot %s\n", i.Manifest.Version, slot.Other(u.running.Slot))
 	report, done := newShare(env.Stderr, "upgrade", 2*i.Size), int64(0)
+	u.state = u.state.Came(i.Manifest.ID, u.digest, u.running.ID)
 	err = update.Stage(ctx, u.slots, i, u.running, u.state, func(n int64) {
 		done += n
 		report(done)
+		u.tell("write", done, 2*i.Size)
 	}, u.save)
 	if err != nil {
 		return err
@@ -263,6 +268,13 @@ func (u *upgrader) stage(ctx context.Context, env cli.Env, o upgradeOptions) err
 	}
 	fmt.Fprintln(env.Stdout, u.state.Text())
 	return nil
+}
+
+// tell lets whoever wants to know how far a step is, in bytes.
+func (u *upgrader) tell(step string, done, total int64) {
+	if u.report != nil {
+		u.report(step, done, total)
+	}
 }
 
 // carry makes the image bring the configuration that is embedded in the running
@@ -315,15 +327,21 @@ func (u *upgrader) status(w io.Writer) error {
 	return kubernetesStatus(w)
 }
 
-// rollback ends a trial, or makes the other slot the one to start when that is
-// the release before this one.
+// rollback goes back, and starts the machine anew.
 func (u *upgrader) rollback(ctx context.Context) error {
+	if err := u.back(); err != nil {
+		return err
+	}
 	_, init := sockets()
+	return initHint(init.Power(ctx, power.Reboot))
+}
+
+// back ends a trial, or makes the other slot the one to start when that is the
+// release before this one. It counts with the next start.
+func (u *upgrader) back() error {
 	switch u.state.Phase {
 	case update.Trial:
-		if err := update.GiveUp(u.slots, u.state, "somebody took it back", u.save); err != nil {
-			return err
-		}
+		return update.GiveUp(u.slots, u.state, "somebody took it back", u.save)
 	case update.Committed:
 		if u.state.From.ID == "" {
 			return fmt.Errorf("slot %s did not start: there is no release to go back to", slot.Other(u.running.Slot))
@@ -334,16 +352,13 @@ func (u *upgrader) rollback(ctx context.Context) error {
 		s := u.state
 		s.Phase, s.Slot = update.Staged, slot.Other(u.running.Slot)
 		s.To, s.From = s.From, u.running.Release
+		s.Probes, s.Limit = nil, 0
 		if err := u.save(s); err != nil {
 			return err
 		}
-		if err := update.Arm(u.slots, u.state, slot.MaxTries, u.save); err != nil {
-			return err
-		}
-	default:
-		return errors.New("there is no release to go back to: none was upgraded from on this machine")
+		return update.Arm(u.slots, u.state, slot.MaxTries, u.save)
 	}
-	return initHint(init.Power(ctx, power.Reboot))
+	return errors.New("there is no release to go back to: none was upgraded from on this machine")
 }
 
 // mayReturn says why the release in the other slot may not come back.

@@ -51,6 +51,8 @@ type kubeUpgrader struct {
 	facts  update.KubeFacts
 	policy config.Upgrade
 	medium string // that this system runs from
+	digest string // of the OCI image that the present one came in
+	report func(step string, done, total int64)
 }
 
 func (u *kubeUpgrader) close() {
@@ -118,6 +120,9 @@ func (u *kubeUpgrader) read(ctx context.Context, record boot.Record) (err error)
 	u.facts = f
 	return nil
 }
+
+// errLosesData means that a cluster may not ask for it.
+var errLosesData = errors.New("what the cluster has noted in its datastore would be lost")
 
 // kubernetesIdle says that Kubernetes alone is being changed: the system waits
 // for the end of that.
@@ -209,7 +214,7 @@ func (u *kubeUpgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions)
 	if len(env.Args) != 2 {
 		return nil, "", nil, cli.Usagef("upgrade: which Kubernetes? %s", source.Forms)
 	}
-	wish := wish{name: env.Args[1], policy: o.policy, fetched: kubeImage, slotSize: maxKube}
+	wish := wish{name: env.Args[1], policy: o.policy, fetched: kubeImage, slotSize: maxKube, report: u.report}
 	by := &upgrader{policy: u.policy}
 	if wish.rate, err = by.bandwidth(o.limit); err != nil {
 		return nil, "", nil, err
@@ -224,6 +229,7 @@ func (u *kubeUpgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions)
 	if err != nil {
 		return nil, "", nil, wish.hint(err, time.Now())
 	}
+	u.digest = wish.digest
 	i, restore, err := u.judge(ctx, wish, file, env.Stderr)
 	if err != nil {
 		file.Close()
@@ -266,6 +272,10 @@ func (u *kubeUpgrader) stage(ctx context.Context, env cli.Env, o upgradeOptions)
 		return err
 	}
 	defer closer.Close()
+	if restore != "" && o.forward {
+		return fmt.Errorf("%w: it would start with that of %s", errLosesData, restore)
+	}
+	u.k.State = u.k.Came(i.Manifest.ID, u.digest, u.k.Chosen(u.facts.Own).ID)
 	u.k.Failing = slices.Sorted(maps.Keys(runChecks(ctx, u.policy.Health)))
 	for _, check := range u.k.Failing {
 		fmt.Fprintf(env.Stderr, "kedge: upgrade: health check %q fails already and will not count\n", check)

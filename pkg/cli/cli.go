@@ -69,6 +69,15 @@ type hinted struct {
 
 func (h *hinted) Unwrap() error { return h.error }
 
+// HintOf returns what Hint added last, "" for nothing.
+func HintOf(err error) string {
+	var h *hinted
+	if errors.As(err, &h) {
+		return h.hint
+	}
+	return ""
+}
+
 // Main runs the command that Args[1] names and returns the exit code.
 func Main(ctx context.Context, env Env, cmds ...*Command) int {
 	root := &Command{Name: env.Args[0], Sub: cmds}

@@ -42,6 +42,11 @@ type Kube struct {
 	Datastore string  `json:"datastore,omitempty"` // version that the datastore was last committed with
 	Held      string  `json:"held,omitempty"`      // snapshot from before a system that brings another minor version
 	HeldFor   string  `json:"held_for,omitempty"`  // and that version
+
+	// Asked is the last request for a snapshot that was answered, and Saved the
+	// snapshot that answers it.
+	Asked time.Time `json:"asked,omitzero"`
+	Saved string    `json:"saved,omitempty"`
 }
 
 // LoadKube is Load for Kubernetes.
@@ -195,7 +200,7 @@ type KubeStore interface {
 // verified it; restore is what AdmitKube said.
 func StageKube(ctx context.Context, m KubeStore, i *release.Image, k Kube, own, restore string, save func(Kube) error) error {
 	from := k.Chosen(own)
-	k.Phase, k.Reason = Idle, ""
+	k.Phase, k.Reason, k.Probes, k.Limit = Idle, "", nil, 0
 	k.Snapshot, k.Restore, k.Unsaved, k.Tries = "", "", "", 0
 	if k.Before.ID != "" {
 		k.Before = Release{} // its image makes room
@@ -231,6 +236,21 @@ func (k Kube) BackKube(f KubeFacts, p Policy) (Kube, error) {
 	}
 	k.From, k.To = k.Chosen(f.Own), to
 	k.Phase, k.Reason, k.Snapshot, k.Restore, k.Unsaved, k.Failing = Staged, "", "", restore, "", nil
+	k.Probes, k.Limit = nil, 0
+	return k, nil
+}
+
+// StillMay says why what is staged may not follow what runs now, which may be
+// another than when it was staged, and returns the state to arm.
+func (k Kube) StillMay(f KubeFacts) (Kube, error) {
+	if k.Phase != Staged {
+		return k, errors.New("no Kubernetes is staged")
+	}
+	restore, err := k.may(k.To.Version, f, Policy{Downgrade: true}) // it was allowed, or would not be staged
+	if err != nil {
+		return k, fmt.Errorf("activate Kubernetes %s: %w", k.To, err)
+	}
+	k.Restore, k.From = restore, k.Chosen(f.Own)
 	return k, nil
 }
 
@@ -259,6 +279,15 @@ func CommitKube(k Kube, own string, server bool, save func(Kube) error) error {
 	if server {
 		k.Datastore = k.To.Version
 	}
+	return save(k)
+}
+
+// ForgetKube takes away what is staged; its image makes room when the next comes.
+func ForgetKube(k Kube, save func(Kube) error) error {
+	if k.Phase != Staged {
+		return nil
+	}
+	k.Phase, k.To, k.Restore = Idle, Release{}, ""
 	return save(k)
 }
 
@@ -291,7 +320,7 @@ func (k Kube) Settled(own string, server bool) Kube {
 	}
 	runs := k.Chosen(own)
 	if runs.ID == "" && k.Current.ID != "" {
-		k.State = State{Bad: k.Bad}
+		k.State = State{Bad: k.Bad, Digests: k.Digests}
 		k.Current, k.Before, k.Own, k.Snapshot, k.Restore, k.Unsaved = Release{}, Release{}, "", "", "", ""
 	}
 	if server && semver.IsValid(runs.Version) && step(k.Datastore, runs.Version) >= 0 {

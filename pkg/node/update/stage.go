@@ -91,7 +91,7 @@ type Slots interface {
 // it. Save is called with the state before and after the slot is written.
 func Stage(ctx context.Context, m Slots, i *release.Image, r Running, s State, progress func(int64), save func(State) error) error {
 	to := slot.Other(r.Slot)
-	s.Phase, s.Slot, s.Reason = Idle, "", ""
+	s.Phase, s.Slot, s.Reason, s.Probes, s.Limit = Idle, "", "", nil, 0
 	if err := m.Disarm(); err != nil {
 		return err
 	}
@@ -132,6 +132,19 @@ func Commit(m Slots, s State, save func(State) error) error {
 		return err
 	}
 	s.Phase, s.Reason = Committed, ""
+	return save(s)
+}
+
+// Forget takes away what is staged. The slot that it was written over stays
+// without a release that this machine would start.
+func Forget(m Slots, s State, save func(State) error) error {
+	if s.Phase != Staged {
+		return nil
+	}
+	if err := m.Disarm(); err != nil {
+		return err
+	}
+	s.Phase, s.Slot, s.Reason, s.To = Idle, "", "", Release{}
 	return save(s)
 }
 

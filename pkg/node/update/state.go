@@ -56,6 +56,40 @@ type State struct {
 	Failing []string  `json:"failing,omitempty"` // checks that failed before the upgrade
 	Changed time.Time `json:"changed"`
 	Bad     []Bad     `json:"bad,omitempty"`
+	Boot    string    `json:"boot,omitempty"` // in which this was noted; "" when it is not known
+
+	// Digests are those of the OCI images that releases came in, by the ID of the
+	// release. One that came otherwise has none.
+	Digests map[string]string `json:"digests,omitempty"`
+	// Probes and Limit are what a cluster asks of the trial beside the machine's
+	// own configuration.
+	Probes []Probe       `json:"probes,omitempty"`
+	Limit  time.Duration `json:"limit,omitempty"` // nanoseconds; 0 for the configuration's
+}
+
+// A Probe must answer while a release is on trial.
+type Probe struct {
+	Name string `json:"name"`
+	URL  string `json:"url,omitempty"` // answers a GET with 200 to 399
+	TCP  string `json:"tcp,omitempty"` // host:port, takes a connection
+}
+
+// Came notes in which OCI image a release came, and forgets what it knew of
+// those that the state no longer names, running aside. Without a digest it came
+// otherwise.
+func (s State) Came(id, digest, running string) State {
+	digests := map[string]string{}
+	for known, d := range s.Digests {
+		if known == s.To.ID || known == s.From.ID || known == running || s.IsBad(known) != "" {
+			digests[known] = d
+		}
+	}
+	delete(digests, id)
+	if id != "" && digest != "" {
+		digests[id] = digest
+	}
+	s.Digests = digests
+	return s
 }
 
 // A Bad release failed its trial on this machine.
@@ -117,6 +151,7 @@ type Running struct {
 	Release
 	Slot  string // a or b; "" for a system that is not installed
 	Trial bool
+	Boot  string // the kernel's name for it; "" when it is not known
 
 	Unarmed bool // the boot record has no trial, not even one without starts left
 }
@@ -128,13 +163,14 @@ func (s State) Booted(r Running, now time.Time) State {
 	was := s.Phase
 	if was != Armed && was != Trial && r.Trial {
 		s.From, s.To, s.Slot, s.Reason = Release{}, r.Release, r.Slot, ""
-		s.Phase, s.Changed, s.Failing = Trial, now, nil
+		s.Phase, s.Changed, s.Failing, s.Probes, s.Limit = Trial, now, nil, nil, 0
 		return s
 	}
 	if was != Armed && was != Trial {
 		return s
 	}
 	switch {
+	case was == Armed && r.Boot != "" && r.Boot == s.Boot: // the restart is still to come
 	case r.Slot == s.Slot && r.Trial:
 		s.Phase = Trial
 	case r.Slot == s.Slot: // a commit that a power cut kept from being noted
