@@ -168,7 +168,7 @@ func TestDiesAtEveryWrite(t *testing.T) {
 				case <-died:
 					w.begin()
 				case <-time.After(200 * time.Millisecond):
-					w.pass(10 * time.Minute)
+					w.pass(30 * time.Minute)
 				}
 				if time.Now().After(end) {
 					t.Fatalf("it does not end: %+v\n%s", w.plan("edge").Status, w.nodeText())

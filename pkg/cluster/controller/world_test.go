@@ -124,11 +124,15 @@ func (w *world) pass(d time.Duration) {
 	}
 }
 
-// begin starts a controller. An earlier one has died without a word.
+// begin starts a controller. An earlier one dies without a word.
 func (w *world) begin() {
 	w.t.Helper()
-	w.halt()
 	w.api.lock.Lock()
+	w.api.dead[w.token] = true
+	if w.stop != nil {
+		w.stop()
+		w.stop = nil
+	}
 	// The lease has run out meanwhile.
 	delete(w.api.objects["leases"], "kedge-system/upgrade-controller")
 	w.api.lock.Unlock()
@@ -343,6 +347,8 @@ func (w *world) work(nu *v1alpha1.NodeUpgrade) bool {
 			enter(v1alpha1.NodeStaged, "")
 		case goal.State == v1alpha1.GoalActive:
 			enter(v1alpha1.NodeDraining, "")
+		default:
+			enter(v1alpha1.NodeStaged, "")
 		}
 	}
 	a, _ := json.Marshal(before)
