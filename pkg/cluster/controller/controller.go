@@ -58,15 +58,18 @@ const (
 	retryEvery = 2 * time.Second
 )
 
-// ErrLost means that another controller may lead by now.
-var ErrLost = errors.New("the lease was lost: another controller may lead by now")
+// Errors that callers tell apart.
+var (
+	ErrLost      = errors.New("the lease was lost: another controller may lead by now")
+	ErrNoCluster = errors.New("find the cluster")
+)
 
 // Run leads, or waits to lead, until the end of ctx. After an error the process
 // should end: nothing of it goes on then.
 func Run(ctx context.Context, o Options) error {
 	config, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
 	if err != nil {
-		return fmt.Errorf("find the cluster: %w", err)
+		return fmt.Errorf("%w: %w", ErrNoCluster, err)
 	}
 	c, err := newController(o, config)
 	if err != nil {
