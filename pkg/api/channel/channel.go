@@ -62,6 +62,8 @@ type Release struct {
 	Digest     string `json:"digest,omitempty"` // sha256:…, of the OCI image or index
 	Version    string `json:"version"`
 	Kubernetes string `json:"kubernetes,omitempty"` // the version in an OS image
+
+	UpgradeFrom string `json:"upgrade_from,omitempty"` // the versions that an OS image may follow
 }
 
 // Open returns the document that one of the keys has signed. The error wraps

@@ -62,7 +62,7 @@ func (r *Resolver) Resolve(ctx context.Context, p *v1alpha1.Plan) (v1alpha1.Targ
 		if err != nil {
 			return t, err
 		}
-		t.OS = &v1alpha1.OSTarget{Image: o.Image, Digest: digest, Version: found.Version, KubernetesVersion: found.Kubernetes}
+		t.OS = &v1alpha1.OSTarget{Image: o.Image, Digest: digest, Version: found.Version, KubernetesVersion: found.Kubernetes, UpgradeFrom: found.UpgradeFrom}
 	}
 	k := p.Spec.Kubernetes
 	if k == nil {
@@ -138,7 +138,7 @@ func (r *Resolver) channel(ctx context.Context, c *v1alpha1.Channel) (v1alpha1.T
 	}
 	t := v1alpha1.Target{Serial: d.Serial}
 	if o := track.OS; o != nil {
-		t.OS = &v1alpha1.OSTarget{Image: o.Image, Digest: o.Digest, Version: o.Version, KubernetesVersion: o.Kubernetes}
+		t.OS = &v1alpha1.OSTarget{Image: o.Image, Digest: o.Digest, Version: o.Version, KubernetesVersion: o.Kubernetes, UpgradeFrom: o.UpgradeFrom}
 	}
 	if k := track.Kubernetes; k != nil {
 		t.Kubernetes = &v1alpha1.KubernetesTarget{Version: k.Version, Image: k.Image, Digest: k.Digest}

@@ -50,9 +50,9 @@ func kube(image, version string) *v1alpha1.Plan {
 
 func TestImages(t *testing.T) {
 	r := &Resolver{Registry: registry.Options{Tries: 1}}
-	ref, digest := push(t, registry.Release{Version: "2.0.0", Kubernetes: "v1.36.3"})
+	ref, digest := push(t, registry.Release{Version: "2.0.0", Kubernetes: "v1.36.3", UpgradeFrom: ">=1.0.0"})
 	got, err := r.Resolve(t.Context(), system(ref))
-	if want := (v1alpha1.OSTarget{Image: ref, Digest: digest, Version: "2.0.0", KubernetesVersion: "v1.36.3"}); err != nil || *got.OS != want || got.Kubernetes != nil {
+	if want := (v1alpha1.OSTarget{Image: ref, Digest: digest, Version: "2.0.0", KubernetesVersion: "v1.36.3", UpgradeFrom: ">=1.0.0"}); err != nil || *got.OS != want || got.Kubernetes != nil {
 		t.Errorf("Resolve = %+v, %v; want %+v", got.OS, err, want)
 	}
 	alone, sum := push(t, registry.Release{Version: "1", Kind: "kubernetes", Kubernetes: "v1.36.3"})
