@@ -121,7 +121,7 @@ func newController(o Options, config *rest.Config) (*controller, error) {
 	}
 	config = rest.CopyConfig(config)
 	rest.AddUserAgent(config, "upgrade-controller")
-	config.QPS, config.Burst = 50, 100
+	config.QPS, config.Burst, config.Timeout = 50, 100, 30*time.Second // no watch has this timeout
 	c := &controller{Options: o, config: config, metrics: newMetrics(), now: time.Now, pace: time.Second, checkEvery: 15 * time.Second, leading: func(*loop) {}}
 	var err error
 	if c.scheme, err = newScheme(); err != nil {

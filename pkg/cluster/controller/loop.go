@@ -200,6 +200,7 @@ func (l *loop) unchecked(d *upgrade.Decision, plans []*v1alpha1.Plan, changed ti
 // was found to be, before a node is told of it.
 func (l *loop) write(ctx context.Context, v view, d upgrade.Decision) error {
 	var all []error
+	unwritten := map[string]bool{}
 	for _, p := range v.plans {
 		status, ok := d.Statuses[p.Name]
 		if !ok || equality.Semantic.DeepEqual(p.Status, status) {
@@ -208,18 +209,15 @@ func (l *loop) write(ctx context.Context, v view, d upgrade.Decision) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		err := l.writeStatus(p, status)
-		if gone, _ := isGone(err); gone {
-			return err // its goals are not wanted any more
-		}
-		if err != nil {
+		if err := l.writeStatus(p, status); err != nil {
 			all = append(all, err)
+			unwritten[p.Name] = true
 		}
-	}
-	if len(all) > 0 {
-		return errors.Join(all...)
 	}
 	for _, g := range d.Goals {
+		if unwritten[g.Plan] {
+			continue
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
