@@ -23,5 +23,6 @@ func main() {
 func commands() []*cli.Command {
 	return []*cli.Command{
 		nodeCommand(),
+		controllerCommand(),
 	}
 }

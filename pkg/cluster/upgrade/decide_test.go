@@ -92,6 +92,14 @@ func etcd(members ...string) func(*fleet) {
 	}
 }
 
+func follows(constraint string) func(*fleet) {
+	return func(f *fleet) {
+		t := osTarget("v2.0.0", "")
+		t.OS.UpgradeFrom = constraint
+		f.Resolutions["p"] = Resolution{Target: t}
+	}
+}
+
 func second(edits ...func(*planSpec)) func(*fleet) {
 	return func(f *fleet) {
 		f.plan("q", append([]func(*planSpec){func(p *planSpec) { p.OS.Image = "reg/kedge:v3.0.0" }}, edits...)...)
@@ -404,6 +412,10 @@ var rows = []row{
 	{"an older system is refused", nil, "w1:os=v2.5.0 w2:staged", nil, "w2=Active/Activate | !w1="},
 	{"a refusal says why and how", nil, "w1:os=v2.5.0 w2:done", nil, "Waiting/Blocked 1/2 | it runs v2.5.0, and v2.0.0 is older; allowDowngrade takes it"},
 	{"an older system is taken if allowed", downgrade, "w1:os=v2.5.0", nil, "w1=Staged/Stage"},
+	{"a system that may follow is taken", nil, "w1", follows(">=1.0.0"), "w1=Staged/Stage"},
+	{"a system that may not follow is refused", nil, "w1", follows(">=1.5.0"), "Blocked | it runs v1.0.0, and v2.0.0 may follow only >=1.5.0; go there first | goals: none"},
+	{"a node that runs it already is done", nil, "w1:done", follows(">=1.5.0"), "Complete"},
+	{"a system that does not say soundly what it may follow is refused", nil, "w1", follows("new"), "Blocked | does not say what it may follow | goals: none"},
 	{"a lower minor version of Kubernetes is refused, allowed or not", all(kube("v1.34.9"), downgrade), "w1", nil, "Blocked | a lower minor version than that cannot follow"},
 	{"an older patch of Kubernetes is refused", kube("v1.35.1"), "w1", nil, "Blocked | allowDowngrade takes it"},
 	{"an older patch of Kubernetes is taken if allowed", all(kube("v1.35.1"), downgrade), "w1", nil, "w1=Staged/Stage"},
@@ -472,7 +484,7 @@ var rows = []row{
 		f.Nodes[1].Labels["pool"] = "b"
 		t := osTarget("v3.0.0", "")
 		f.NodeUpgrades[1].Spec = v1alpha1.NodeUpgradeSpec{State: v1alpha1.GoalStaged, Target: &t, Attempt: 1, Plan: &v1alpha1.PlanRef{Name: "q", UID: "uid-q"}}
-		f.NodeUpgrades[1].Status.Phase, f.NodeUpgrades[1].Status.Staged = v1alpha1.NodeStaged, release(&t)
+		f.NodeUpgrades[1].Status.Phase, f.NodeUpgrades[1].Status.Staged = v1alpha1.NodeStaged, releaseOf(&t)
 	}, "goals: s1=Active/Activate\n | q: Waiting/ControlPlane"},
 	{"an invalid older plan does not stand in the way", func(p *planSpec) { p.MaxUnavailable = percent("x") }, "w1", second(), "w1=Staged/Stage"},
 

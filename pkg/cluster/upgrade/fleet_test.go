@@ -115,11 +115,11 @@ func (f *fleet) stand(n *Node, nu *nodeUp, attribute string) {
 			nu.Spec.HealthDeadline = &metav1.Duration{Duration: 15 * time.Minute}
 		}
 		nu.Status.Phase, nu.Status.Since = phase, ago(max(granted-time.Minute, 0))
-		nu.Status.Staged = release(&target)
+		nu.Status.Staged = releaseOf(&target)
 	}
 	runTarget := func() {
 		nu.Status.Previous, nu.Status.Staged = nu.Status.Running, nil
-		nu.Status.Running = release(&target)
+		nu.Status.Running = releaseOf(&target)
 		if target.Kubernetes != nil {
 			n.Kubelet = target.Kubernetes.Version
 		}
@@ -219,7 +219,7 @@ func (f *fleet) stand(n *Node, nu *nodeUp, attribute string) {
 	}
 }
 
-func release(t *v1alpha1.Target) *v1alpha1.Release {
+func releaseOf(t *v1alpha1.Target) *v1alpha1.Release {
 	r := &v1alpha1.Release{}
 	if t.OS != nil {
 		r.OS = &v1alpha1.Version{Version: t.OS.Version, Digest: t.OS.Digest}

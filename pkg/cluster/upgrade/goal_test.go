@@ -190,7 +190,7 @@ func TestPinnedDigestStays(t *testing.T) {
 	p.Status = v1alpha1.PlanStatus{}
 	f.nodes("w2:staged")
 	f.NodeUpgrades[1].Spec.Target = &pinned
-	f.NodeUpgrades[1].Status.Staged = release(&pinned)
+	f.NodeUpgrades[1].Status.Staged = releaseOf(&pinned)
 	for _, g := range Decide(f.Input).Goals {
 		if g.Spec.Target.OS.Digest != pinned.OS.Digest {
 			t.Errorf("the goal of %s is %s, the plan was pinned to %s", g.Node, g.Spec.Target.OS.Digest, pinned.OS.Digest)

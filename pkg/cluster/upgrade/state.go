@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/api/upgrade/v1alpha1"
 )
 
@@ -193,6 +194,9 @@ func (c *cluster) forbids(p *plan, m *machine) string {
 	if t.OS != nil && !p.Spec.AllowDowngrade && m.say.Running != nil && m.say.Running.OS != nil && older(t.OS.Version, m.say.Running.OS.Version) {
 		return fmt.Sprintf("it runs %s, and %s is older; allowDowngrade takes it", m.say.Running.OS.Version, t.OS.Version)
 	}
+	if why := cannotFollow(m, t); why != "" {
+		return why
+	}
 	version := kubernetes(t)
 	from, to := minor(m.Kubelet), minor(version)
 	if from < 0 || to < 0 {
@@ -207,6 +211,23 @@ func (c *cluster) forbids(p *plan, m *machine) string {
 		return fmt.Sprintf("it runs Kubernetes %s, and %s is older; allowDowngrade takes it", m.Kubelet, version)
 	}
 	return ""
+}
+
+// cannotFollow says why the system of a target may not follow the one that a node
+// runs.
+func cannotFollow(m *machine, t *v1alpha1.Target) string {
+	if t.OS == nil || t.OS.UpgradeFrom == "" || m.say.Running == nil || m.say.Running.OS == nil {
+		return ""
+	}
+	now := m.say.Running.OS.Version
+	allowed, err := release.ParseConstraint(t.OS.UpgradeFrom)
+	if err != nil {
+		return fmt.Sprintf("%s does not say what it may follow: %v", t.OS.Version, err)
+	}
+	if now == "" || allowed.Allows(now) {
+		return ""
+	}
+	return fmt.Sprintf("it runs %s, and %s may follow only %s; go there first", now, t.OS.Version, allowed)
 }
 
 // skew says why a node may not change its version of Kubernetes now.

@@ -111,6 +111,7 @@ func check(ctx context.Context, file string, o Options) (registry.Image, error) 
 	}
 	return registry.Image{File: file, Arch: m.Arch, Release: registry.Release{
 		Version: m.Version, ID: m.ID, Name: m.Name, Created: created(f),
+		Kind: string(m.Kind), Kubernetes: m.Kubernetes, UpgradeFrom: m.UpgradeFrom,
 	}}, nil
 }
 
@@ -133,6 +134,15 @@ func agree(images []registry.Image) error {
 		if i.Release.Name != first.Release.Name || i.Release.Version != first.Release.Version {
 			return fmt.Errorf("%w: %s is %s %s, %s is %s %s", ErrMixed,
 				first.File, first.Release.Name, first.Release.Version, i.File, i.Release.Name, i.Release.Version)
+		}
+		for _, same := range []struct{ what, one, other string }{
+			{"kind", first.Release.Kind, i.Release.Kind},
+			{"version of Kubernetes", first.Release.Kubernetes, i.Release.Kubernetes},
+			{"upgrade_from", first.Release.UpgradeFrom, i.Release.UpgradeFrom},
+		} {
+			if same.one != same.other {
+				return fmt.Errorf("%w: the %s of %s is %q, that of %s is %q", ErrMixed, same.what, first.File, same.one, i.File, same.other)
+			}
 		}
 		if other, ok := seen[i.Arch]; ok {
 			return fmt.Errorf("%w: %s and %s are both for %s", ErrMixed, other, i.File, i.Arch)

@@ -168,7 +168,10 @@ func (b *bundle) end(t remote.Taggable, kind types.MediaType) error {
 // annotations are those that images for all architectures share.
 func (r Release) annotations() map[string]string {
 	notes := map[string]string{}
-	for key, value := range map[string]string{versionAnnotation: r.Version, titleAnnotation: r.Name, createdAnnotation: r.Created} {
+	for key, value := range map[string]string{
+		versionAnnotation: r.Version, titleAnnotation: r.Name, createdAnnotation: r.Created,
+		kindAnnotation: r.Kind, kubernetesAnnotation: r.Kubernetes, upgradeFromAnnotation: r.UpgradeFrom,
+	} {
 		if value != "" {
 			notes[key] = value
 		}

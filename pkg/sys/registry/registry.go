@@ -26,13 +26,16 @@ import (
 // LayerType is the media type of the layer that an OS image is.
 const LayerType types.MediaType = "application/vnd.kedge.image.v1"
 
-// Annotations of an OCI image that holds an OS image; IDAnnotation is ours.
+// Annotations of an OCI image that holds an OS image; those of kedgeos are ours.
 const (
-	IDAnnotation      = "org.kedgeos.release.id"
-	versionAnnotation = "org.opencontainers.image.version"
-	titleAnnotation   = "org.opencontainers.image.title"
-	createdAnnotation = "org.opencontainers.image.created"
-	tagAnnotation     = "org.opencontainers.image.ref.name" // in the index of a layout
+	IDAnnotation          = "org.kedgeos.release.id"
+	kindAnnotation        = "org.kedgeos.release.kind"
+	kubernetesAnnotation  = "org.kedgeos.release.kubernetes"
+	upgradeFromAnnotation = "org.kedgeos.release.upgrade-from"
+	versionAnnotation     = "org.opencontainers.image.version"
+	titleAnnotation       = "org.opencontainers.image.title"
+	createdAnnotation     = "org.opencontainers.image.created"
+	tagAnnotation         = "org.opencontainers.image.ref.name" // in the index of a layout
 )
 
 // Errors that callers tell apart; trying again mends none of them.
@@ -49,6 +52,10 @@ type Release struct {
 	ID      string
 	Name    string
 	Created string // RFC 3339
+
+	Kind        string // "" for a whole system, see pkg/api/release
+	Kubernetes  string // its version
+	UpgradeFrom string // the versions that it may follow, see pkg/api/release
 }
 
 // An Image is an OS image in a file.

@@ -37,6 +37,7 @@ type document struct {
 	Manifests     []v1.Descriptor
 	Config        v1.Descriptor
 	Layers        []v1.Descriptor
+	Annotations   map[string]string
 }
 
 func (d document) index() bool { return d.MediaType.IsIndex() || len(d.Manifests) > 0 }

@@ -518,6 +518,10 @@ type OSTarget struct {
 	// KubernetesVersion is that of the Kubernetes in the image.
 	// +optional
 	KubernetesVersion string `json:"kubernetesVersion,omitempty"`
+	// UpgradeFrom are the versions of the system that it may follow, such as
+	// ">=1.2.0"; all of them without one.
+	// +optional
+	UpgradeFrom string `json:"upgradeFrom,omitempty"`
 }
 
 // KubernetesTarget is one version of Kubernetes.

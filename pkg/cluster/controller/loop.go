@@ -1,0 +1,295 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kedgeos/kedge/pkg/api/upgrade/v1alpha1"
+	"github.com/kedgeos/kedge/pkg/cluster/upgrade"
+)
+
+// Kinds of what is written, as metrics and messages name them.
+const (
+	planKind = "Plan"
+	nodeKind = "NodeUpgrade"
+)
+
+// unseenFor is how long a write may stay unseen before the cluster is asked
+// whether its object is there at all.
+const unseenFor = 5 * time.Second
+
+// A teller passes events on.
+type teller interface {
+	Event(about runtime.Object, kind, reason, message string)
+}
+
+// A loop decides, again and again.
+type loop struct {
+	caches  *caches
+	facts   *facts
+	events  teller
+	metrics *metrics
+	now     func() time.Time
+	pace    time.Duration // between two decisions, at least
+	kicked  chan struct{}
+
+	unseen []write
+}
+
+// kick wakes the loop.
+func (l *loop) kick() {
+	select {
+	case l.kicked <- struct{}{}:
+	default:
+	}
+}
+
+// run decides until the end of ctx.
+func (l *loop) run(ctx context.Context) {
+	wait := l.pace
+	l.kick()
+	var again time.Duration
+	for {
+		timer := time.NewTimer(again)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-l.kicked:
+		case <-timer.C:
+		}
+		timer.Stop()
+		var err error
+		l.metrics.begin()
+		again, err = l.once(ctx)
+		l.metrics.end(err)
+		if err != nil && ctx.Err() == nil {
+			logrus.WithError(err).Warn("upgrade: decide again")
+			wait = min(2*wait, time.Minute)
+			again = wait
+		} else {
+			wait = l.pace
+		}
+		// Much that happens at once is one decision.
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// once looks, decides and writes. It returns when to decide again if nothing
+// changes.
+func (l *loop) once(ctx context.Context) (time.Duration, error) {
+	if seen, err := l.sawOwn(); !seen || err != nil {
+		return time.Second, err
+	}
+	view, err := l.caches.view()
+	if err != nil {
+		return 0, err
+	}
+	if made, err := l.create(ctx, view); made || err != nil {
+		return time.Second, err
+	}
+	in := view.input(l.now())
+	if !l.facts.fill(&in) {
+		return time.Minute, nil // they wake us
+	}
+	changed := l.caches.lastChange()
+	began := time.Now()
+	d := upgrade.Decide(in)
+	l.metrics.decided(in, d, time.Since(began))
+	again := time.Hour
+	if !d.Again.IsZero() {
+		again = min(again, max(0, d.Again.Sub(in.Now)))
+	}
+	waiting := l.unchecked(&d, view.plans, changed)
+	if err := l.write(ctx, view, d); err != nil {
+		return 0, err
+	}
+	if waiting {
+		again = min(again, time.Second)
+	}
+	return again, nil
+}
+
+// sawOwn tells whether the caches have seen all that was written.
+func (l *loop) sawOwn() (bool, error) {
+	var left []write
+	for _, w := range l.unseen {
+		if l.caches.sees(w) {
+			continue
+		}
+		if time.Since(w.at) > unseenFor {
+			gone, err := l.caches.gone(w)
+			if err != nil {
+				return false, err
+			}
+			if gone {
+				continue
+			}
+		}
+		left = append(left, w)
+	}
+	l.unseen = left
+	return len(left) == 0, nil
+}
+
+func (l *loop) wrote(kind string, o metav1.Object) {
+	l.unseen = slices.DeleteFunc(l.unseen, func(w write) bool { return w.kind == kind && w.name == o.GetName() })
+	l.unseen = append(l.unseen, write{kind, o.GetName(), o.GetResourceVersion(), time.Now()})
+}
+
+// create gives every node its NodeUpgrade, which the node may not make itself.
+// It goes when the node goes.
+func (l *loop) create(ctx context.Context, v view) (made bool, err error) {
+	var all []error
+	for _, n := range v.nodes {
+		if v.upgrades[n.Name] != nil || n.DeletionTimestamp != nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return made, ctx.Err()
+		}
+		nu := &v1alpha1.NodeUpgrade{ObjectMeta: metav1.ObjectMeta{
+			Name:            n.Name,
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: n.Name, UID: n.UID}},
+		}}
+		nu, err := l.caches.upgrades.Create(nu)
+		l.metrics.wrote("create", err)
+		if err != nil {
+			all = append(all, fmt.Errorf("create NodeUpgrade %s: %w", n.Name, err))
+			continue
+		}
+		l.wrote(nodeKind, nu)
+		made = true
+	}
+	return made, errors.Join(all...)
+}
+
+// unchecked takes the leaves out of a decision that it gives on checks which
+// were last looked at before the last change.
+func (l *loop) unchecked(d *upgrade.Decision, plans []*v1alpha1.Plan, changed time.Time) (waiting bool) {
+	leave := func(g upgrade.Goal) bool { return g.Spec.State == v1alpha1.GoalActive && g.Spec.GrantedAt != nil }
+	for _, p := range plans {
+		of := func(g upgrade.Goal) bool { return g.Plan == p.Name && leave(g) }
+		if !slices.ContainsFunc(d.Goals, of) || l.facts.fresh(p.UID, changed) {
+			continue
+		}
+		waiting = true
+		delete(d.Statuses, p.Name)
+		d.Goals = slices.DeleteFunc(d.Goals, of)
+	}
+	return waiting
+}
+
+// write writes a decision. The statuses come first: they say which release a tag
+// was found to be, before a node is told of it.
+func (l *loop) write(ctx context.Context, v view, d upgrade.Decision) error {
+	var all []error
+	unwritten := map[string]bool{}
+	for _, p := range v.plans {
+		status, ok := d.Statuses[p.Name]
+		if !ok || equality.Semantic.DeepEqual(p.Status, status) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := l.writeStatus(p, status); err != nil {
+			all = append(all, err)
+			unwritten[p.Name] = true
+		}
+	}
+	for _, g := range d.Goals {
+		if unwritten[g.Plan] {
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		// One node that cannot be told is no reason not to tell the others: Decide
+		// holds for a decision that was written in part.
+		if err := l.writeGoal(v, g); err != nil {
+			all = append(all, err)
+		}
+	}
+	return errors.Join(all...)
+}
+
+// A change is one operation of RFC 6902.
+type change struct {
+	Operation string `json:"op"`
+	Path      string `json:"path"`
+	Value     any    `json:"value"`
+}
+
+func (l *loop) writeStatus(p *v1alpha1.Plan, status v1alpha1.PlanStatus) error {
+	patch, err := json.Marshal([]change{{"test", "/metadata/uid", p.UID}, {"add", "/status", status}})
+	if err != nil {
+		return err
+	}
+	written, err := l.caches.plans.Patch(p.Name, types.JSONPatchType, patch, "status")
+	l.metrics.wrote("status", err)
+	if err != nil {
+		return fmt.Errorf("write status of plan %s: %w", p.Name, err)
+	}
+	l.wrote(planKind, written)
+	if p.Status.Phase != status.Phase {
+		kind := corev1.EventTypeNormal
+		switch status.Phase {
+		case v1alpha1.PlanHalted, v1alpha1.PlanInvalid, v1alpha1.PlanRolledBack, v1alpha1.PlanRollingBack:
+			kind = corev1.EventTypeWarning
+		}
+		logrus.WithFields(logrus.Fields{"plan": p.Name, "phase": status.Phase}).Info("upgrade: " + status.Message)
+		l.events.Event(written, kind, string(status.Phase), status.Message)
+	}
+	return nil
+}
+
+func (l *loop) writeGoal(v view, g upgrade.Goal) error {
+	nu := v.upgrades[g.Node]
+	if nu == nil {
+		return nil // it is being made
+	}
+	patch, err := json.Marshal([]change{
+		{"test", "/metadata/uid", nu.UID}, {"test", "/metadata/generation", nu.Generation}, {"add", "/spec", g.Spec},
+	})
+	if err != nil {
+		return err
+	}
+	written, err := l.caches.upgrades.Patch(g.Node, types.JSONPatchType, patch)
+	l.metrics.wrote("goal", err)
+	if err != nil {
+		return fmt.Errorf("write goal of node %s: %w", g.Node, err)
+	}
+	l.wrote(nodeKind, written)
+	kind := corev1.EventTypeNormal
+	if g.Reason == "GaveUp" || g.Reason == "RollBack" {
+		kind = corev1.EventTypeWarning
+	}
+	logrus.WithFields(logrus.Fields{"node": g.Node, "plan": g.Plan, "goal": g.Spec.State}).Info("upgrade: " + g.Reason + ": " + g.Message)
+	l.events.Event(written, kind, g.Reason, g.Message)
+	return nil
+}
+
+// isGone tells an object that is not there from other errors.
+func isGone(err error) (bool, error) {
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	return false, err
+}
