@@ -388,3 +388,23 @@ func TestNotAllowedToInstall(t *testing.T) {
 	w.api.lock.Unlock()
 	w.phase(v1alpha1.PlanComplete)
 }
+
+// A plan that is deleted lets its nodes go; a NodeUpgrade that is deleted is
+// made again.
+func TestDeleted(t *testing.T) {
+	w := newWorld(t, "w1", "w2")
+	w.apply("edge", "os: {image: IMAGE}\nwindows: [{start: \"14:00\", duration: 1h}]")
+	w.begin()
+	w.until("staged releases", func() bool { return w.plan("edge").Status.Staged == 2 })
+	was := w.node("w1").UID
+	w.api.lock.Lock()
+	w.api.remove("nodeupgrades", "w1")
+	w.api.lock.Unlock()
+	w.until("new object", func() bool { nu := w.node("w1"); return nu.UID != was && nu.Status.Phase == v1alpha1.NodeStaged })
+	w.api.lock.Lock()
+	w.api.remove("plans", "edge")
+	w.api.lock.Unlock()
+	w.until("nodes without a goal", func() bool {
+		return w.node("w1").Spec.State == v1alpha1.GoalNone && w.node("w2").Spec.State == v1alpha1.GoalNone
+	})
+}
