@@ -17,8 +17,8 @@ func TestSuccess(t *testing.T) {
 	w.apply("edge", simple)
 	w.begin()
 	p := w.phase(v1alpha1.PlanComplete)
-	if p.Status.Progress != "3/3" || w.most != 1 || p.Status.Target.OS.KubernetesVersion != kubelet {
-		t.Errorf("status %+v, and %d nodes were away at once", p.Status, w.most)
+	if p.Status.Progress != "3/3" || w.mostAway() != 1 || p.Status.Target.OS.KubernetesVersion != kubelet {
+		t.Errorf("status %+v, and %d nodes were away at once", p.Status, w.mostAway())
 	}
 	for _, n := range []string{"s0", "w1", "w2"} {
 		nu := w.node(n)
@@ -87,8 +87,8 @@ func TestPause(t *testing.T) {
 	w.begin()
 	w.phase(v1alpha1.PlanPaused)
 	time.Sleep(50 * time.Millisecond)
-	if w.most != 0 || w.node("w1").Spec.State != v1alpha1.GoalNone {
-		t.Errorf("paused, and %d nodes went; w1: %+v", w.most, w.node("w1").Spec)
+	if w.mostAway() != 0 || w.node("w1").Spec.State != v1alpha1.GoalNone {
+		t.Errorf("paused, and %d nodes went; w1: %+v", w.mostAway(), w.node("w1").Spec)
 	}
 	w.apply("edge", simple)
 	w.phase(v1alpha1.PlanComplete)
@@ -102,7 +102,7 @@ func TestWindow(t *testing.T) {
 	w.begin()
 	p := w.phase(v1alpha1.PlanWaiting)
 	w.until("staged release", func() bool { return w.node("w1").Status.Phase == v1alpha1.NodeStaged })
-	if !strings.Contains(p.Status.Message, "waiting for window") || w.most != 0 {
+	if !strings.Contains(p.Status.Message, "waiting for window") || w.mostAway() != 0 {
 		t.Errorf("status %+v", p.Status)
 	}
 	w.until("quiet", func() bool { return w.plan("edge").Status.Staged == 1 })
@@ -111,7 +111,7 @@ func TestWindow(t *testing.T) {
 	w.lock.Unlock()
 	w.loopNow().kick()
 	time.Sleep(200 * time.Millisecond)
-	if w.most != 0 {
+	if w.mostAway() != 0 {
 		t.Error("it went before the window")
 	}
 	w.lock.Lock()
@@ -175,8 +175,8 @@ func TestDiesAtEveryWrite(t *testing.T) {
 				}
 			}
 			w.check()
-			if w.most != 1 || w.runs < 10 {
-				t.Errorf("%d nodes were away at once, in %d runs of the controller", w.most, w.runs)
+			if w.mostAway() != 1 || w.runs < 10 {
+				t.Errorf("%d nodes were away at once, in %d runs of the controller", w.mostAway(), w.runs)
 			}
 			t.Logf("%d runs of the controller", w.runs)
 		})
@@ -211,8 +211,8 @@ func TestLostStatus(t *testing.T) {
 		w.pass(time.Hour)
 		time.Sleep(20 * time.Millisecond)
 	}
-	if p := w.plan("edge"); p.Status.Target.OS.Digest != digest || w.most != 1 {
-		t.Errorf("the plan means %+v now, and %d were away", p.Status.Target.OS, w.most)
+	if p := w.plan("edge"); p.Status.Target.OS.Digest != digest || w.mostAway() != 1 {
+		t.Errorf("the plan means %+v now, and %d were away", p.Status.Target.OS, w.mostAway())
 	}
 }
 
@@ -323,7 +323,9 @@ func TestDeafNode(t *testing.T) {
 	w.until("goal", func() bool { return w.node("w1").Spec.State == v1alpha1.GoalActive })
 	w.pass(11 * time.Minute)
 	p := w.phase(v1alpha1.PlanHalted)
-	if nu := w.node("w1"); nu.Spec.GaveUp == nil || !strings.Contains(p.Status.Message, "is its agent running?") {
+	// The status is written first.
+	w.until("goal that is given up", func() bool { return w.node("w1").Spec.GaveUp != nil })
+	if nu := w.node("w1"); !strings.Contains(p.Status.Message, "is its agent running?") {
 		t.Errorf("status %+v, goal %+v", p.Status, nu.Spec)
 	}
 }
@@ -387,4 +389,24 @@ func TestNotAllowedToInstall(t *testing.T) {
 	}
 	w.api.lock.Unlock()
 	w.phase(v1alpha1.PlanComplete)
+}
+
+// A plan that is deleted lets its nodes go; a NodeUpgrade that is deleted is
+// made again.
+func TestDeleted(t *testing.T) {
+	w := newWorld(t, "w1", "w2")
+	w.apply("edge", "os: {image: IMAGE}\nwindows: [{start: \"14:00\", duration: 1h}]")
+	w.begin()
+	w.until("staged releases", func() bool { return w.plan("edge").Status.Staged == 2 })
+	was := w.node("w1").UID
+	w.api.lock.Lock()
+	w.api.remove("nodeupgrades", "w1")
+	w.api.lock.Unlock()
+	w.until("new object", func() bool { nu := w.node("w1"); return nu.UID != was && nu.Status.Phase == v1alpha1.NodeStaged })
+	w.api.lock.Lock()
+	w.api.remove("plans", "edge")
+	w.api.lock.Unlock()
+	w.until("nodes without a goal", func() bool {
+		return w.node("w1").Spec.State == v1alpha1.GoalNone && w.node("w2").Spec.State == v1alpha1.GoalNone
+	})
 }

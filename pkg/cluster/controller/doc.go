@@ -16,6 +16,7 @@
 // A leave to restart is given only on checks that were looked at after the last
 // node came to its end, or was lost.
 //
-// Of etcd nothing is told to Decide: Kedge's own datastore is SQLite on one
+// Pod disruption budgets are not looked at here: the node that drains meets them,
+// and says which. Of etcd nothing is told to Decide: Kedge's own datastore is SQLite on one
 // server, and has no members.
 package controller

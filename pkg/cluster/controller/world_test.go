@@ -113,6 +113,13 @@ func (w *world) now() time.Time {
 	return w.time
 }
 
+// mostAway is how many nodes were away for an upgrade at once.
+func (w *world) mostAway() int {
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	return w.most
+}
+
 // pass lets time go by.
 func (w *world) pass(d time.Duration) {
 	w.lock.Lock()

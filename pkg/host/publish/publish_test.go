@@ -28,7 +28,7 @@ func image(t *testing.T, version, arch string, config []byte) string {
 		t.Fatal(err)
 	}
 	const sum = "e539364e5709cad32007d2e93f61f71845e89c5c8e3a8a4a12be13d66bad1005"
-	m := release.Manifest{Schema: release.Schema, Name: "kedge", Version: version, Arch: arch, Kernel: "6.12", Files: []release.File{{Path: release.RootPath, Size: int64(len(root)), SHA256: sum}}}
+	m := release.Manifest{Schema: release.Schema, Name: "kedge", Version: version, Arch: arch, Kernel: "6.12", Kubernetes: "v1.36.3", UpgradeFrom: ">=1.0.0", Files: []release.File{{Path: release.RootPath, Size: int64(len(root)), SHA256: sum}}}
 	m.ID = m.ComputeID()
 	for name, data := range map[string][]byte{release.ManifestPath: m.Encode(), release.RootPath: root, strings.TrimPrefix(isoimage.EmbedPath, "/"): area} {
 		path := filepath.Join(folder, name)
@@ -90,6 +90,11 @@ func TestPush(t *testing.T) {
 	}
 	for key, want := range map[string]string{"version": "1.4.0", "title": "kedge", "created": "2026-11-20T22:47:43Z"} {
 		if got := index.Annotations["org.opencontainers.image."+key]; got != want {
+			t.Errorf("annotation %s = %q, want %q", key, got, want)
+		}
+	}
+	for key, want := range map[string]string{"kubernetes": "v1.36.3", "upgrade-from": ">=1.0.0"} {
+		if got := index.Annotations["org.kedgeos.release."+key]; got != want {
 			t.Errorf("annotation %s = %q, want %q", key, got, want)
 		}
 	}
@@ -159,5 +164,15 @@ func TestCreated(t *testing.T) {
 		if got := created(bytes.NewReader(b)); got != c.want {
 			t.Errorf("created(%q) = %q, want %q", c.date, got, c.want)
 		}
+	}
+}
+
+func TestAgreeOnKubernetes(t *testing.T) {
+	images := []registry.Image{
+		{File: "a.iso", Arch: "amd64", Release: registry.Release{Version: "1", Kubernetes: "v1.36.3"}},
+		{File: "b.iso", Arch: "arm64", Release: registry.Release{Version: "1", Kubernetes: "v1.35.2"}},
+	}
+	if err := agree(images); !errors.Is(err, ErrMixed) || !strings.Contains(err.Error(), `"v1.36.3"`) {
+		t.Errorf("agree = %v, want %v", err, ErrMixed)
 	}
 }
