@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/kedgeos/kedge/hack/powercut/judge"
-	"github.com/kedgeos/kedge/hack/powercut/record"
 	"github.com/kedgeos/kedge/hack/powercut/replay"
 	"github.com/kedgeos/kedge/pkg/host/qemu"
 )
@@ -67,11 +66,11 @@ func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
 
 // boot starts one disk; that it does not come up is a fault, not an error.
 func (s *sweep) boot(ctx context.Context, c replay.Cut, v judge.Verdict, file string) error {
-	end, err := record.Turn()
+	turn, err := qemu.Turn()
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer turn.Unlock()
 	start := time.Now()
 	err = s.come(ctx, v, file)
 	if ctx.Err() != nil {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/kedgeos/kedge/hack/powercut/record"
+	"github.com/kedgeos/kedge/pkg/host/qemu"
 )
 
 func main() {
@@ -60,11 +61,11 @@ func recordMachines(ctx context.Context, args []string) error {
 		return err
 	}
 	say("wait for the turn to run a virtual machine")
-	end, err := record.Turn()
+	turn, err := qemu.Turn()
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer turn.Unlock()
 	for _, r := range []struct {
 		name string
 		make func(context.Context) error

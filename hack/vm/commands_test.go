@@ -239,34 +239,25 @@ func (m *machine) start() (err error) {
 	defer cancel()
 	m.vm, err = qemu.Launch(ctx, m.spec)
 	m.boot, m.mark = 1, 0
+	if err == nil {
+		m.consoles = append(m.consoles, m.vm.Console)
+	}
 	return err
 }
 
-// reach waits for a stage. QEMU's own fault is forgiven once, at a machine's
-// first boot, and told.
+// reach waits for a stage.
 func reach(ts *script, m *machine, neg bool, args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: reach STAGE")
 	}
-	for try := 1; ; try++ {
-		ctx, cancel := within()
-		stage, err := m.vm.Console.WaitStage(ctx, m.boot, args[0])
-		cancel()
-		if err == nil {
-			ts.Logf("%s: %s after %.1f s, %.1f s of them in the kernel", m.name, args[0], stage.At.Seconds(), stage.Seconds)
-			return nil
-		}
-		var stop *qemu.StoppedError
-		if !errors.As(err, &stop) || !stop.Flake || try > 1 || m.boot > 1 {
-			return fmt.Errorf("wait for %s: %w", args[0], err)
-		}
-		ts.Logf("%v; starting the machine once more", stop)
-		m.vm.Kill()
-		m.spec.Log += ".again"
-		if err := m.start(); err != nil {
-			return err
-		}
+	ctx, cancel := m.within()
+	defer cancel()
+	stage, err := m.vm.Console.WaitStage(ctx, m.boot, args[0])
+	if err != nil {
+		return fmt.Errorf("wait for %s: %w", args[0], err)
 	}
+	ts.Logf("%s: %s after %.1f s, %.1f s of them in the kernel", m.name, args[0], stage.At.Seconds(), stage.Seconds)
+	return nil
 }
 
 func console(ts *script, m *machine, neg bool, args []string) error {
@@ -285,7 +276,7 @@ func console(ts *script, m *machine, neg bool, args []string) error {
 		}
 		return nil
 	}
-	ctx, cancel := within()
+	ctx, cancel := m.within()
 	defer cancel()
 	text, next, err := m.vm.Console.WaitText(ctx, m.mark, pattern)
 	if err != nil {
@@ -308,7 +299,7 @@ func guest(ts *script, m *machine, neg bool, args []string) error {
 			return fmt.Errorf("guest: unknown flag %s", args[0])
 		}
 	}
-	ctx, cancel := within()
+	ctx, cancel := m.within()
 	defer cancel()
 	command := strings.Join(args, " ")
 	for {
@@ -341,7 +332,7 @@ func apply(ts *script, m *machine, neg bool, args []string) error {
 	if len(args) == 0 {
 		return errors.New("usage: apply [KEY=VALUE…] FILE")
 	}
-	ctx, cancel := within()
+	ctx, cancel := m.within()
 	defer cancel()
 	image, err := m.vm.Guest.Output(ctx, "sudo kubectl -n kube-system get deployment coredns -o jsonpath='{.spec.template.spec.containers[0].image}'")
 	if err != nil {
@@ -379,7 +370,7 @@ func api(ts *script, m *machine, neg bool, args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: api PATH")
 	}
-	ctx, cancel := within()
+	ctx, cancel := m.within()
 	defer cancel()
 	text, err := m.vm.Guest.Kubeconfig(ctx, m.vm.APIPort)
 	if err != nil {
@@ -438,7 +429,7 @@ func (m *machine) ask(ctx context.Context, command string) error {
 }
 
 func reboot(ts *script, m *machine, neg bool, args []string) error {
-	ctx, cancel := within()
+	ctx, cancel := m.within()
 	defer cancel()
 	resets := m.vm.Control.Count("RESET")
 	if err := m.ask(ctx, "sudo kedge reboot"); err != nil {
@@ -454,7 +445,7 @@ func reboot(ts *script, m *machine, neg bool, args []string) error {
 }
 
 func powerOff(ts *script, m *machine, neg bool, args []string) error {
-	ctx, cancel := within()
+	ctx, cancel := m.within()
 	defer cancel()
 	if err := m.ask(ctx, "sudo kedge poweroff"); err != nil {
 		return err
@@ -463,7 +454,7 @@ func powerOff(ts *script, m *machine, neg bool, args []string) error {
 }
 
 func powerButton(ts *script, m *machine, neg bool, args []string) error {
-	ctx, cancel := within()
+	ctx, cancel := m.within()
 	defer cancel()
 	if err := m.vm.PressPower(ctx); err != nil {
 		return err
@@ -473,14 +464,14 @@ func powerButton(ts *script, m *machine, neg bool, args []string) error {
 
 // waitOff waits until the machine switches itself off.
 func waitOff(ts *script, m *machine, neg bool, args []string) error {
-	ctx, cancel := within()
+	ctx, cancel := m.within()
 	defer cancel()
 	return m.off(ctx)
 }
 
 // again waits until the machine has restarted by itself.
 func again(ts *script, m *machine, neg bool, args []string) error {
-	ctx, cancel := within()
+	ctx, cancel := m.within()
 	defer cancel()
 	m.boot++
 	m.vm.Guest.Forget()

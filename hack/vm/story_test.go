@@ -30,6 +30,8 @@ var (
 // same with a variation.
 var core = []string{"iso_bios", "config_embedded", "netboot", "arm64_uefi", "install"}
 
+const stories = "stories/*.txtar"
+
 // limit is how long a machine may take for one step.
 const limit = 20 * time.Minute
 
@@ -39,12 +41,12 @@ type platform struct{ arch, firmware string }
 
 // TestStories plays stories on machines with a BIOS, unless a story says more.
 func TestStories(t *testing.T) {
-	play(t, platform{"amd64", "bios"}, func(name, _ string) bool { return *all || slices.Contains(core, name) })
+	platform{"amd64", "bios"}.play(t, stories, func(name, _ string) bool { return *all || slices.Contains(core, name) })
 }
 
 // TestUEFIStories plays those again that name no firmware of their own.
 func TestUEFIStories(t *testing.T) {
-	play(t, platform{"amd64", "uefi"}, func(_, text string) bool { return *all && strings.Contains(text, "$FIRMWARE") })
+	platform{"amd64", "uefi"}.play(t, stories, func(_, text string) bool { return *all && strings.Contains(text, "$FIRMWARE") })
 }
 
 // onARM64 are the core of the stories about installed machines.
@@ -52,7 +54,7 @@ var onARM64 = []string{"upgrade_dead", "upgrade_faults"}
 
 // TestARM64Stories plays some of those once more.
 func TestARM64Stories(t *testing.T) {
-	play(t, platform{"arm64", "uefi"}, func(name, _ string) bool { return *all && slices.Contains(onARM64, name) })
+	platform{"arm64", "uefi"}.play(t, stories, func(name, _ string) bool { return *all && slices.Contains(onARM64, name) })
 }
 
 // TestFigures measures, when -figures says where to.
@@ -61,31 +63,30 @@ func TestFigures(t *testing.T) {
 		return
 	}
 	p := platform{"amd64", "bios"}
-	testscript.Run(t, testscript.Params{Dir: "figures", Setup: p.setup, Cmds: commands, RequireExplicitExec: true})
+	p.play(t, "figures/*.txtar", func(string, string) bool { return true })
 }
 
-func play(t *testing.T, p platform, want func(name, text string) bool) {
-	all, err := filepath.Glob("stories/*.txtar")
-	if err != nil || len(all) == 0 {
+func (p platform) play(t *testing.T, pattern string, want func(name, text string) bool) {
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
 		t.Fatalf("no stories: %v", err)
 	}
-	var files []string
-	for _, f := range all {
+	for _, f := range files {
 		text, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want(strings.TrimSuffix(filepath.Base(f), ".txtar"), string(text)) {
-			files = append(files, f)
+		name := strings.TrimSuffix(filepath.Base(f), ".txtar")
+		if !want(name, string(text)) {
+			continue
 		}
+		t.Run(name, func(t *testing.T) {
+			if _, err := os.Stat(filepath.Join(*dist, "kedge-"+p.arch+".iso")); err != nil {
+				t.Fatalf("%v; \"make images\" builds it", err)
+			}
+			p.playOnce(t, f)
+		})
 	}
-	if len(files) == 0 {
-		return
-	}
-	if _, err := os.Stat(filepath.Join(*dist, "kedge-"+p.arch+".iso")); err != nil {
-		t.Fatalf("%v; \"make images\" builds it", err)
-	}
-	testscript.Run(t, testscript.Params{Files: files, Setup: p.setup, Cmds: commands, RequireExplicitExec: true})
 }
 
 // TestCore holds the list of core stories to the files.
@@ -113,18 +114,20 @@ type machine struct {
 	mark int      // of vm's console: what "console" has seen
 	runs int      // how many times it was switched on
 	spec qemu.Spec
+
+	consoles []*qemu.Console // of all its lives
 }
 
 type labKey struct{}
 
 func (p platform) setup(env *testscript.Env) error {
-	unlock, err := turn()
+	turn, err := qemu.Turn()
 	if err != nil {
 		return err
 	}
-	env.Defer(unlock)
-	name := env.T().(testing.TB).Name()
-	l := &lab{machines: map[string]*machine{}, logs: filepath.Join(*logs, p.folder(filepath.Base(name)))}
+	env.Defer(turn.Unlock)
+	now := env.T().(*attempt)
+	l := &lab{machines: map[string]*machine{}, logs: filepath.Join(*logs, p.folder(filepath.Base(now.Name())))}
 	if err := os.RemoveAll(l.logs); err != nil {
 		return err
 	}
@@ -135,6 +138,7 @@ func (p platform) setup(env *testscript.Env) error {
 	env.Defer(l.close)
 	env.Defer(l.closeOnInterrupt())
 	env.Values[labKey{}] = l
+	now.lab = l
 	return p.variables(env)
 }
 
@@ -176,20 +180,6 @@ func (p platform) variables(env *testscript.Env) error {
 	return nil
 }
 
-// turn waits until no other story runs on this host: two machines at once
-// break each other's timing.
-func turn() (func(), error) {
-	f, err := os.OpenFile(filepath.Join(os.TempDir(), "kedge-vm-stories.lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-	}
-	return func() { f.Close() }, nil
-}
-
 func (l *lab) close() {
 	for _, m := range l.machines {
 		if m.vm != nil {
@@ -221,4 +211,17 @@ func (l *lab) closeOnInterrupt() func() {
 // within bounds one step.
 func within() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), limit)
+}
+
+// within bounds one step of a machine, which ends at once when the emulation
+// breaks the guest.
+func (m *machine) within() (context.Context, context.CancelFunc) {
+	ctx, cancel := within()
+	ctx, stop := context.WithCancelCause(ctx)
+	go func() {
+		if broken := m.vm.Console.WaitBroken(ctx); broken != nil {
+			stop(broken)
+		}
+	}()
+	return ctx, cancel
 }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/kedgeos/kedge/pkg/host/embed"
@@ -51,19 +50,6 @@ kedge:
   upgrade:
     allow_unsigned: true
 `
-
-// Turn waits until no other story of hack/vm runs on this host.
-func Turn() (end func(), err error) {
-	f, err := os.OpenFile(filepath.Join(os.TempDir(), "kedge-vm-stories.lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-	}
-	return func() { f.Close() }, nil
-}
 
 // Install records an installation to an empty disk.
 func (l Lab) Install(ctx context.Context) error {

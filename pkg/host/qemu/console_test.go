@@ -32,9 +32,11 @@ func TestParseStop(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"kedge: stopped at medium: no medium has the id 0123", "stopped at medium: no medium has the id 0123"},
 		{"[    2.5] Kernel panic - not syncing: Attempted to kill init!", "kernel panic: Attempted to kill init!"},
-		{"[   40.1] Oops: int3: 0000 [#1] PREEMPT SMP", "QEMU's software emulation broke the guest ([   40.1] Oops: int3: 0000 [#1] PREEMPT SMP)"},
+		{"[   40.1] Oops: int3: 0000 [#1] PREEMPT SMP", "software emulation broke the guest's kernel ([   40.1] Oops: int3: 0000 [#1] PREEMPT SMP)"},
+		{"Internal error: Oops: 0000000096000007 [#1] SMP", "software emulation broke the guest's kernel (Internal error: Oops: 0000000096000007 [#1] SMP)"},
+		{"sysrq: Trigger a crash", ""},
 		{"kedge: stage ready at 3.00s", ""},
-		{"Oops: general protection fault", ""},
+		{"Kernel panic - not syncing: sysrq triggered crash", "kernel panic: sysrq triggered crash"},
 	} {
 		got := ""
 		if stop := parseStop(c.text); stop != nil {
@@ -129,5 +131,28 @@ func TestStagesOfTheLastBoot(t *testing.T) {
 	c.Write([]byte("kedge: stage initrd at 0.50s\nkedge: stage ready at 9.00s\nkedge: stage initrd at 0.60s\n"))
 	if got := c.Stages(); len(got) != 1 || got[0].Seconds != 0.6 || c.Boots() != 2 {
 		t.Errorf("Stages = %v, Boots = %d", got, c.Boots())
+	}
+}
+
+func TestBroken(t *testing.T) {
+	c := NewConsole()
+	c.Write([]byte("kedge: stage initrd at 0.50s\nKernel panic - not syncing: sysrq triggered crash\n"))
+	if err := c.Broken(); err != nil {
+		t.Errorf("a panic that was asked for: %v", err)
+	}
+	heard := make(chan error)
+	go func() { heard <- c.WaitBroken(t.Context()) }()
+	c.Write([]byte("Oops: Oops: 0002 [#1] PREEMPT SMP\nkedge: stage initrd at 0.50s\n"))
+	var stop *StoppedError
+	if err := <-heard; !errors.As(err, &stop) || !stop.Flake {
+		t.Errorf("WaitBroken = %v", err)
+	}
+	if c.Broken() == nil {
+		t.Error("the next start made it good")
+	}
+	whole := NewConsole()
+	whole.Close()
+	if err := whole.WaitBroken(t.Context()); err != nil {
+		t.Errorf("a machine that went off: %v", err)
 	}
 }

@@ -31,6 +31,7 @@ type fakeMachine struct {
 	asked  []string
 	fail   map[string]error
 	hold   chan struct{} // Stage waits for it
+	held   chan struct{} // and tells here that it does
 }
 
 func (m *fakeMachine) did(format string, args ...any) error {
@@ -63,6 +64,7 @@ func (m *fakeMachine) set(f func(*ask.Status)) {
 func (m *fakeMachine) Stage(ctx context.Context, p ask.Part, i ask.Image, s ask.Stage, report Progress) error {
 	report("fetch", 1, 2)
 	if m.hold != nil {
+		m.held <- struct{}{}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -165,7 +167,7 @@ func TestSocketComesAgain(t *testing.T) {
 }
 
 func TestStageGoesOnInTheBackground(t *testing.T) {
-	m := &fakeMachine{hold: make(chan struct{})}
+	m := &fakeMachine{hold: make(chan struct{}), held: make(chan struct{}, 2)}
 	c, d := serve(t, m)
 	both := ask.Stage{OS: image(v2), Kubernetes: image(v3)}
 	for range 3 { // asking again is no error
@@ -180,6 +182,7 @@ func TestStageGoesOnInTheBackground(t *testing.T) {
 	if _, err := c.Snapshot(t.Context(), ask.Snapshot{At: time.Now()}); ask.ReasonOf(err) != ask.Busy {
 		t.Errorf("a snapshot meanwhile = %v", err)
 	}
+	<-m.held
 	if s, _ := c.Status(t.Context()); s.Work.Step != "fetch" || s.Work.Done != 1 || s.Work.Total != 2 {
 		t.Errorf("work is %+v", s.Work)
 	}
@@ -214,7 +217,7 @@ func TestStageThatFails(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
-	m := &fakeMachine{hold: make(chan struct{})}
+	m := &fakeMachine{hold: make(chan struct{}), held: make(chan struct{}, 2)}
 	c, _ := serve(t, m)
 	if _, err := c.Stage(t.Context(), ask.Stage{OS: image(v2)}); err != nil {
 		t.Fatal(err)
