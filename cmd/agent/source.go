@@ -210,6 +210,9 @@ func (u *upgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (*r
 	if len(env.Args) != 2 {
 		return nil, nil, cli.Usagef("upgrade: which image? %s", source.Forms)
 	}
+	if u.damage != "" {
+		return nil, nil, fmt.Errorf("%w: %s", update.ErrState, u.damage)
+	}
 	wish := wish{name: env.Args[1], policy: o.policy, fetched: upgradeImage, delta: u.fetchDelta, report: u.report}
 	var err error
 	if wish.rate, err = u.bandwidth(o.limit); err != nil {

@@ -46,6 +46,7 @@ type upgrader struct {
 	state   update.State
 	policy  config.Upgrade
 	digest  string // of the OCI image that the present one came in
+	damage  string // of the file system for state; "" when it is sound
 	report  func(step string, done, total int64)
 }
 
@@ -56,6 +57,7 @@ func openUpgrader(record boot.Record, lock func(path string) (*filelock.Lock, er
 	u := &upgrader{
 		slots:   update.System{Medium: record.Medium, MountPoint: espMount},
 		running: update.Running{Release: update.Release{Version: release.Version, ID: record.ID}, Slot: record.Slot, Trial: record.Trial, Boot: bootID()},
+		damage:  record.StateDamage,
 	}
 	if record.Slot == "" || record.Mode != boot.ModeDisk {
 		return nil, update.ErrNotInstalled
@@ -231,6 +233,8 @@ func upgradeHint(err error) error {
 		return cli.Hint(err, "sign it with a key that \"kedge upgrade keys\" lists")
 	case errors.Is(err, release.ErrUnsigned), errors.Is(err, minisign.ErrUnknownKey):
 		return cli.Hint(err, "sign it with \"kedge sign\" and a key in upgrade.keys, or set upgrade.allow_unsigned")
+	case errors.Is(err, update.ErrState):
+		return cli.Hint(err, "no trial of a release could end well; "+boot.StateAdvice)
 	case errors.Is(err, update.ErrNotInstalled):
 		return cli.Hint(err, "\"kedge install\" installs this system")
 	case errors.Is(err, update.ErrBusy):

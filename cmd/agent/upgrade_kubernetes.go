@@ -74,6 +74,9 @@ func openKubeUpgrader(ctx context.Context, record boot.Record) (u *kubeUpgrader,
 	if record.Mode != boot.ModeDisk {
 		return nil, errors.New("this system keeps nothing over a restart: another Kubernetes needs one that is installed, or has a disk for its state")
 	}
+	if record.StateDamage != "" {
+		return nil, fmt.Errorf("%w: %s", update.ErrState, record.StateDamage)
+	}
 	u = &kubeUpgrader{medium: record.Medium}
 	if u.lock, err = filelock.Try(upgradeLock); errors.Is(err, filelock.ErrLocked) {
 		return nil, update.ErrBusy

@@ -23,6 +23,7 @@ var (
 	ErrTooLarge     = errors.New("it is larger than a slot")
 	ErrFrom         = errors.New("it may not follow what runs")
 	ErrBusy         = errors.New("an upgrade is under way")
+	ErrState        = errors.New("the state of this machine cannot be used")
 )
 
 // Policy is what a user may allow.
