@@ -47,8 +47,8 @@ type kubeKeeper struct {
 	held  string    // why it is not started; "" when it is
 	since time.Time // when the one on trial was started
 	text  string    // how the last upgrade of it alone stands
-	begun time.Time // when its trial was first seen
-	well  time.Time // since when it is healthy; zero when it is not
+
+	probation update.Probation // of the one on trial
 }
 
 // kubeInit is as much of PID 1 as it takes.
@@ -381,24 +381,11 @@ func (u *kubeKeeper) judge(ctx context.Context, k update.Kube) error {
 	if why == "" {
 		why = k.Judge(trialChecks(ctx, u.policy(), k.State))
 	}
-	now, limit := time.Now(), trialLimit(u.policy(), k.State)
 	u.mu.Lock()
-	if u.begun.IsZero() {
-		u.begun = now
-	}
-	switch {
-	case why != "":
-		u.well = time.Time{}
-	case u.well.IsZero():
-		u.well = now
-	}
-	begun, well := u.begun, u.well
+	over, reason := u.probation.Look(time.Now(), why, u.steady, trialLimit(u.policy(), k.State))
 	u.mu.Unlock()
-	switch {
-	case !well.IsZero() && now.Sub(well) >= u.steady:
-		return u.end("")
-	case now.Sub(begun) > limit:
-		return u.end(fmt.Sprintf("not healthy within %v: %s", limit, why))
+	if over {
+		return u.end(reason)
 	}
 	return nil
 }
@@ -499,7 +486,7 @@ func (u *kubeKeeper) set(k update.Kube) {
 		u.since = k.Changed
 		return
 	}
-	u.since, u.begun, u.well = time.Time{}, time.Time{}, time.Time{}
+	u.since, u.probation = time.Time{}, update.Probation{}
 }
 
 // watch is since when the node counts, and why it cannot be there at all.

@@ -86,7 +86,7 @@ func (d *daemon) bootedUpgrade() (bool, error) {
 // release up when that takes too long. Whoever is quicker, by "kedge upgrade
 // confirm" or "rollback", has decided.
 func (d *daemon) trial(ctx context.Context) error {
-	begun, steady := time.Now(), time.Time{}
+	var probation update.Probation
 	for {
 		state, err := update.Load(update.StateFile)
 		if err != nil {
@@ -102,18 +102,8 @@ func (d *daemon) trial(ctx context.Context) error {
 		if why == "" {
 			why = state.Judge(trialChecks(ctx, d.config.Kedge.Upgrade, state))
 		}
-		limit := trialLimit(d.config.Kedge.Upgrade, state)
-		switch now := time.Now(); {
-		case why == "" && steady.IsZero():
-			steady = now
-		case why != "":
-			steady = time.Time{}
-		}
-		switch {
-		case !steady.IsZero() && time.Since(steady) >= trialSteady:
-			return d.endTrial(ctx, "")
-		case time.Since(begun) > limit:
-			return d.endTrial(ctx, fmt.Sprintf("not healthy within %v: %s", limit, why))
+		if over, reason := probation.Look(time.Now(), why, trialSteady, trialLimit(d.config.Kedge.Upgrade, state)); over {
+			return d.endTrial(ctx, reason)
 		}
 		select {
 		case <-ctx.Done():
