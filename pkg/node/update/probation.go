@@ -13,8 +13,8 @@ type Probation struct {
 }
 
 // Look notes what is wrong at a time, "" when nothing is. It is over when all was
-// well for as long as steady, then with no reason; or when limit has passed since
-// it began.
+// well for as long as steady, then with no reason; or when something is wrong and
+// limit has passed since it began.
 func (p *Probation) Look(now time.Time, wrong string, steady, limit time.Duration) (over bool, reason string) {
 	if p.begun.IsZero() {
 		p.begun = now
@@ -28,7 +28,7 @@ func (p *Probation) Look(now time.Time, wrong string, steady, limit time.Duratio
 	switch {
 	case !p.well.IsZero() && now.Sub(p.well) >= steady:
 		return true, ""
-	case now.Sub(p.begun) > limit:
+	case wrong != "" && now.Sub(p.begun) > limit:
 		return true, fmt.Sprintf("not healthy within %v: %s", limit, wrong)
 	}
 	return false, ""

@@ -23,7 +23,7 @@ func TestProbation(t *testing.T) {
 		{"ill in between", []look{{0, ""}, {15, "x"}, {20, ""}, {30, ""}}, false, ""},
 		{"well again", []look{{0, "x"}, {30, ""}, {50, ""}}, true, ""},
 		{"never well", []look{{0, "x"}, {100, "x"}, {101, "the node is not Ready"}}, true, "not healthy within 1m40s: the node is not Ready"},
-		{"late, and well for long enough", []look{{0, "x"}, {90, ""}, {110, ""}}, true, ""},
+		{"late, and well for long enough", []look{{0, "x"}, {90, ""}, {101, ""}, {110, ""}}, true, ""},
 	} {
 		var p update.Probation
 		var over bool
