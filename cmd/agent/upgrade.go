@@ -333,7 +333,7 @@ func (u *upgrader) status(w io.Writer) error {
 
 // rollback goes back, and starts the machine anew.
 func (u *upgrader) rollback(ctx context.Context) error {
-	if err := u.back(); err != nil {
+	if err := u.back("somebody took it back"); err != nil {
 		return err
 	}
 	_, init := sockets()
@@ -341,11 +341,12 @@ func (u *upgrader) rollback(ctx context.Context) error {
 }
 
 // back ends a trial, or makes the other slot the one to start when that is the
-// release before this one. It counts with the next start.
-func (u *upgrader) back() error {
+// release before this one. It counts with the next start. Why is what is said of
+// a trial.
+func (u *upgrader) back(why string) error {
 	switch u.state.Phase {
 	case update.Trial:
-		return update.GiveUp(u.slots, u.state, "somebody took it back", u.save)
+		return update.GiveUp(u.slots, u.state, why, u.save)
 	case update.Committed:
 		if u.state.From.ID == "" {
 			return fmt.Errorf("slot %s did not start: there is no release to go back to", slot.Other(u.running.Slot))
@@ -356,7 +357,7 @@ func (u *upgrader) back() error {
 		s := u.state
 		s.Phase, s.Slot = update.Staged, slot.Other(u.running.Slot)
 		s.To, s.From = s.From, u.running.Release
-		s.Probes, s.Limit = nil, 0
+		s.Terms = update.Terms{}
 		if err := u.save(s); err != nil {
 			return err
 		}

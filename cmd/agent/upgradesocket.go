@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,7 +89,7 @@ func stateOf(s update.State, text string) ask.State {
 	named := func(r update.Release) ask.Release {
 		return ask.Release{Version: r.Version, ID: r.ID, Digest: s.Digests[r.ID]}
 	}
-	out := ask.State{Phase: ask.Phase(s.Phase), To: named(s.To), Reason: s.Reason, Text: text, Changed: s.Changed}
+	out := ask.State{Phase: ask.Phase(s.Phase), To: named(s.To), Held: s.Held(), Reason: s.Reason, Text: text, Changed: s.Changed}
 	for _, b := range s.Bad {
 		out.Bad = append(out.Bad, ask.Bad{Release: named(b.Release), Reason: b.Reason, Time: b.Time})
 	}
@@ -184,15 +185,15 @@ func (m *asked) Snapshot(ctx context.Context, s ask.Snapshot) error {
 
 // Arm implements request.Machine.
 func (m *asked) Arm(ctx context.Context, a ask.Activate) error {
-	var probes []update.Probe
+	terms := update.Terms{Limit: time.Duration(a.Limit) * time.Second, Hold: a.Hold}
 	for _, p := range a.Probes {
-		probes = append(probes, update.Probe(p))
+		terms.Probes = append(terms.Probes, update.Probe(p))
 	}
 	ready := func(s update.State) (update.State, error) {
 		if s.Phase != update.Staged || !(ask.Release{Version: s.To.Version, Digest: s.Digests[s.To.ID]}).Is(a.Digest) {
 			return s, &ask.Error{Reason: ask.NotStaged, Message: fmt.Sprintf("activate %s: %s is not staged", a.Part, a.Digest)}
 		}
-		s.Probes, s.Limit = probes, time.Duration(a.Limit)*time.Second
+		s.Terms = terms
 		s.Failing = slices.Sorted(maps.Keys(trialChecks(ctx, m.config.Kedge.Upgrade, s)))
 		return s, nil
 	}
@@ -232,27 +233,48 @@ func (m *asked) Arm(ctx context.Context, a ask.Activate) error {
 	return update.Arm(u.slots, s, slot.MaxTries, u.save)
 }
 
+// Confirm implements request.Machine.
+func (m *asked) Confirm(ctx context.Context, c ask.Confirm) error {
+	if c.Part == ask.Kubernetes {
+		u, err := openKubeUpgrader(ctx, m.record)
+		if err != nil {
+			return err
+		}
+		defer u.close()
+		u.k.Hold = false
+		return u.save(u.k)
+	}
+	u, err := m.upgrader()
+	if err != nil {
+		return err
+	}
+	defer u.close()
+	s := u.state
+	s.Hold = false
+	return u.save(s)
+}
+
 // Back implements request.Machine.
 func (m *asked) Back(ctx context.Context, b ask.Rollback) (restart bool, err error) {
 	if b.Part == ask.Kubernetes {
-		return false, m.kubernetesBack(ctx)
+		return false, m.kubernetesBack(ctx, b)
 	}
 	u, err := m.upgrader()
 	if err != nil {
 		return false, err
 	}
 	defer u.close()
-	return true, u.back()
+	return true, u.back(cmp.Or(b.Reason, "the cluster took it back"))
 }
 
-func (m *asked) kubernetesBack(ctx context.Context) error {
+func (m *asked) kubernetesBack(ctx context.Context, b ask.Rollback) error {
 	u, err := openKubeUpgrader(ctx, m.record)
 	if err != nil {
 		return err
 	}
 	defer u.close()
 	if u.k.Phase == update.Trial {
-		return update.GiveUpKube(u.k, "the cluster took it back", u.save)
+		return update.GiveUpKube(u.k, cmp.Or(b.Reason, "the cluster took it back"), u.save)
 	}
 	k, err := u.k.BackKube(u.facts, update.Policy{Downgrade: true})
 	if err != nil {

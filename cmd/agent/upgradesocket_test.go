@@ -71,7 +71,7 @@ func TestReasons(t *testing.T) {
 func TestTrialLimit(t *testing.T) {
 	d := &daemon{}
 	for limit, want := range map[time.Duration]time.Duration{0: 15 * time.Minute, time.Minute: time.Minute, time.Hour: 20 * time.Minute} {
-		if got := trialLimit(d.config.Kedge.Upgrade, update.State{Limit: limit}); got != want {
+		if got := trialLimit(d.config.Kedge.Upgrade, update.State{Terms: update.Terms{Limit: limit}}); got != want {
 			t.Errorf("trialLimit with %v asked = %v, want %v", limit, got, want)
 		}
 	}

@@ -34,6 +34,11 @@ func (c Client) Activate(ctx context.Context, a Activate) (Status, error) {
 	return c.do(ctx, http.MethodPost, "activate", a)
 }
 
+// Confirm lets a trial come to its end.
+func (c Client) Confirm(ctx context.Context, r Confirm) (Status, error) {
+	return c.do(ctx, http.MethodPost, "confirm", r)
+}
+
 // Rollback asks to go back.
 func (c Client) Rollback(ctx context.Context, r Rollback) (Status, error) {
 	return c.do(ctx, http.MethodPost, "rollback", r)

@@ -6,6 +6,7 @@
 //	GET  /v1/status    Status
 //	POST /v1/stage     Stage: bring a release and put it aside; goes on in the background
 //	POST /v1/activate  Activate: restart into what is staged, or switch Kubernetes, on trial
+//	POST /v1/confirm   Confirm: let a trial that was held come to its end
 //	POST /v1/rollback  Rollback: go back to what ran before
 //	POST /v1/snapshot  Snapshot: save the datastore; goes on in the background
 //	POST /v1/cancel    end what goes on in the background, and forget what is staged
@@ -71,6 +72,7 @@ type State struct {
 	Phase    Phase     `json:"phase,omitempty"`
 	To       Release   `json:"to"`                 // that the phase is about
 	Previous *Release  `json:"previous,omitempty"` // that the part can go back to
+	Held     bool      `json:"held,omitempty"`     // the trial is not kept before Confirm
 	Reason   string    `json:"reason,omitempty"`   // why it was taken back
 	Text     string    `json:"text,omitempty"`     // the phase in a sentence
 	Changed  time.Time `json:"changed"`
@@ -213,6 +215,14 @@ type Activate struct {
 	// Limit is how long the trial may take, in seconds; 0 is the machine's own,
 	// which is never exceeded by more than its configuration could.
 	Limit int64 `json:"limit,omitempty"`
+	// Hold lets the trial go on, and the time for it run, until Confirm.
+	Hold bool `json:"hold,omitempty"`
+}
+
+// Confirm lets a trial that was held come to its end: what is healthy is kept.
+type Confirm struct {
+	Part   Part   `json:"part"`
+	Digest string `json:"digest"` // what is on trial, or its version when it has none
 }
 
 // Rollback asks to leave what runs for what ran before.
@@ -220,6 +230,7 @@ type Rollback struct {
 	Part     Part      `json:"part"`
 	Digest   string    `json:"digest"` // what is to be left, or its version when it has none
 	NotAfter time.Time `json:"not_after,omitzero"`
+	Reason   string    `json:"reason,omitempty"` // why a trial is given up
 }
 
 // Snapshot asks for one of the datastore.

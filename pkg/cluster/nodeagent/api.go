@@ -123,6 +123,12 @@ func (a API) Delete(ctx context.Context, p *corev1.Pod, grace *int64) error {
 	return a.Kubernetes.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, *only(p, grace))
 }
 
+// Create implements Cluster.
+func (a API) Create(ctx context.Context, p *corev1.Pod) error {
+	_, err := a.Kubernetes.CoreV1().Pods(p.Namespace).Create(ctx, p, metav1.CreateOptions{})
+	return err
+}
+
 // only means this very pod, not the next of its name.
 func only(p *corev1.Pod, grace *int64) *metav1.DeleteOptions {
 	return &metav1.DeleteOptions{GracePeriodSeconds: grace, Preconditions: &metav1.Preconditions{UID: &p.UID}}

@@ -13,5 +13,6 @@
 // the status of the latter, to patch the former, and to list, evict and delete
 // pods.
 //
-// Hooks are not run: a goal that has some is refused before anything is drained.
+// A hook is a pod that it makes on its own node. Those after an upgrade run while
+// the new release is on trial, which the agent holds until they have ended well.
 package nodeagent

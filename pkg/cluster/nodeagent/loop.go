@@ -29,6 +29,7 @@ type Agent interface {
 	Status(context.Context) (ask.Status, error)
 	Stage(context.Context, ask.Stage) (ask.Status, error)
 	Activate(context.Context, ask.Activate) (ask.Status, error)
+	Confirm(context.Context, ask.Confirm) (ask.Status, error)
 	Rollback(context.Context, ask.Rollback) (ask.Status, error)
 	Snapshot(context.Context, ask.Snapshot) (ask.Status, error)
 	Cancel(context.Context) (ask.Status, error)
@@ -48,6 +49,7 @@ type Cluster interface {
 	Pods(context.Context) ([]corev1.Pod, error)
 	Evict(ctx context.Context, p *corev1.Pod, gracePeriodSeconds *int64) error
 	Delete(ctx context.Context, p *corev1.Pod, gracePeriodSeconds *int64) error
+	Create(ctx context.Context, p *corev1.Pod) error
 	// Version returns that of the API server.
 	Version(context.Context) (string, error)
 }
@@ -199,18 +201,35 @@ func (l *Loop) decide(ctx context.Context) (Decision, error) {
 	default:
 		v.Error = err
 	}
-	if drain := l.goal.Spec.Drain; drain != nil && !v.Node.Leaving.IsZero() && v.Node.Cordoned {
-		pods, err := l.pods(ctx, drain)
-		if err != nil {
-			return Decision{}, err
-		}
-		for i := range pods {
-			v.Node.Left = append(v.Node.Left, l.left(&pods[i]))
-		}
-	} else {
-		l.blocked = nil
+	if err := l.look(ctx, &v); err != nil {
+		return Decision{}, err
 	}
 	return Next(v), nil
+}
+
+// look has a look at the pods of a node that is leaving.
+func (l *Loop) look(ctx context.Context, v *View) error {
+	drain := l.goal.Spec.Drain
+	drains := drain != nil && v.Node.Cordoned && !v.Node.Leaving.IsZero()
+	if !drains {
+		l.blocked = nil
+	}
+	if !drains && (l.goal.Spec.Hooks == nil || v.Node.Leaving.IsZero()) {
+		return nil
+	}
+	pods, err := l.Cluster.Pods(ctx)
+	if err != nil {
+		return fmt.Errorf("list pods: %w", err)
+	}
+	v.Hooks = hookPods(pods)
+	if !drains {
+		return nil
+	}
+	left, err := leaving(pods, drain)
+	for i := range left {
+		v.Node.Left = append(v.Node.Left, l.left(&left[i]))
+	}
+	return err
 }
 
 // left tells a pod that has not left, and why.
@@ -350,6 +369,11 @@ func (a Leave) String() string {
 
 func (a Leave) do(ctx context.Context, l *Loop) error {
 	n := nodeOf(l.node)
+	if l.goal.Spec.Hooks != nil && n.Leaving.IsZero() {
+		if err := l.clearHooks(ctx, true); err != nil {
+			return err
+		}
+	}
 	annotations := map[string]*string{}
 	if n.Leaving.IsZero() {
 		at := l.now().UTC().Format(time.RFC3339)
@@ -365,6 +389,11 @@ func (a Leave) do(ctx context.Context, l *Loop) error {
 
 func (Return) String() string { return "return" }
 func (Return) do(ctx context.Context, l *Loop) error {
+	if l.goal.Spec.Hooks != nil {
+		if err := l.clearHooks(ctx, false); err != nil {
+			return err
+		}
+	}
 	annotations := map[string]*string{LeavingAnnotation: nil, CordonedAnnotation: nil}
 	if n := nodeOf(l.node); !n.Ours || !n.Cordoned {
 		return l.mark(ctx, annotations, nil)

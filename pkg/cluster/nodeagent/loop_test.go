@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -294,6 +295,96 @@ func TestKilled(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func hooked(t *v1alpha1.Target) func(*v1alpha1.NodeUpgradeSpec) {
+	return func(s *v1alpha1.NodeUpgradeSpec) {
+		activeGoal(t)(s)
+		s.Plan, s.GrantedAt = &v1alpha1.PlanRef{Name: "weekly"}, stamp(noon)
+		s.Hooks = &v1alpha1.Hooks{
+			Pre:  []v1alpha1.Hook{{Name: "park", Image: "registry.example/park"}, {Name: "tell them", Image: "registry.example/tell", Env: map[string]string{"WHO": "all"}}},
+			Post: []v1alpha1.Hook{{Name: "unpark", Image: "registry.example/park", Args: []string{"-u"}, ServiceAccount: "parking"}},
+		}
+	}
+}
+
+func TestHooks(t *testing.T) {
+	both := osTarget(2)
+	both.Kubernetes = kubeTarget(4)
+	for _, c := range []struct {
+		name   string
+		target *v1alpha1.Target
+		fails  string
+		phase  v1alpha1.NodePhase
+		did    string
+		hooks  string
+		why    string
+	}{
+		{"all end well", osTarget(2), "", v1alpha1.NodeCommitted, "stage, arm os, restart, confirm os", "park tell-them unpark", "it runs the target"},
+		{"one before fails", osTarget(2), "tell-them", v1alpha1.NodeFailed, "stage", "park tell-them", `the hook "tell them" failed: exit code 3: no luck`},
+		{"one after fails", osTarget(2), "unpark", v1alpha1.NodeRolledBack, "stage, arm os, restart, back os", "park tell-them unpark", `the hook "unpark" failed: exit code 3: no luck`},
+		{"both parts", both, "", v1alpha1.NodeCommitted, "stage, arm os, restart, arm kubernetes, confirm kubernetes", "park tell-them unpark", "it runs the target"},
+	} {
+		story := func(t *testing.T, dies int, after bool) *world {
+			w := newWorld(t, pod("web", "ReplicaSet"))
+			w.dies, w.after, w.fails = dies, after, map[string]int32{c.fails: 3}
+			w.run(2)
+			w.want(stagedGoal(c.target))
+			w.run(8)
+			w.want(hooked(c.target))
+			w.run(50)
+			w.check(c.phase, false, c.did)
+			if got := strings.Join(w.hooks, " "); got != c.hooks {
+				t.Errorf("hooks ran: %s, want %s", got, c.hooks)
+			}
+			if got := w.nu().Status.Message; got != c.why {
+				t.Errorf("message is %q, want %q", got, c.why)
+			}
+			// What failed stays, for its logs.
+			left := 0
+			for _, name := range strings.Fields(w.left()) {
+				if strings.HasPrefix(name, "upgrade-") {
+					left++
+				}
+			}
+			if want := map[bool]int{true: 0, false: 1}[c.fails == ""]; left != want {
+				t.Errorf("%d pods of hooks are left, want %d", left, want)
+			}
+			return w
+		}
+		t.Run(c.name, func(t *testing.T) {
+			calls := story(t, 0, false).calls
+			for n := 1; n <= calls; n += 3 {
+				t.Run(fmt.Sprint(n), func(t *testing.T) { story(t, n, n%2 == 0) })
+			}
+		})
+	}
+}
+
+func TestHookPod(t *testing.T) {
+	w := newWorld(t)
+	w.want(hooked(osTarget(2)))
+	goal := w.nu()
+	d := &decider{View: View{Now: noon, Goal: goal, Node: Node{Name: "n1"}}, goal: goal.Spec}
+	p := d.hookPod("pre", goal.Spec.Hooks.Pre[1])
+	var env []string
+	for _, e := range p.Spec.Containers[0].Env {
+		env = append(env, e.Name+"="+e.Value)
+	}
+	if got := strings.Join(env, " "); got != "KEDGE_NODE=n1 KEDGE_PLAN=weekly KEDGE_TARGET=2.0.0 WHO=all" {
+		t.Errorf("environment is %s", got)
+	}
+	if p.Spec.NodeName != "n1" || *p.Spec.AutomountServiceAccountToken || *p.Spec.ActiveDeadlineSeconds != 300 {
+		t.Errorf("pod is %+v", p.Spec)
+	}
+	if u := d.hookPod("post", goal.Spec.Hooks.Post[0]); u.Spec.ServiceAccountName != "parking" || !*u.Spec.AutomountServiceAccountToken || u.Name == p.Name {
+		t.Errorf("pod is %+v", u.Spec)
+	}
+	// Another leave runs it once more.
+	d.goal.GrantedAt = stamp(noon.Add(time.Hour))
+	if again := d.hookPod("pre", goal.Spec.Hooks.Pre[1]); again.Name == p.Name {
+		t.Error("another leave has the same pod")
 	}
 }
 

@@ -60,6 +60,9 @@ type View struct {
 	// Refused is why the agent did not do what this goal wanted of it last; nil
 	// when it did.
 	Refused *ask.Error
+	// Hooks are the pods of hooks on the node, by their names; looked at only for a
+	// goal with hooks.
+	Hooks map[string]HookPod
 }
 
 // Decision is what the status must be, and what is to be done once it is
@@ -198,6 +201,9 @@ func (d *decider) underWay() bool {
 				why += "; the node is not Ready: " + d.say.Unhealthy
 			}
 			d.enter(v1alpha1.NodeTrial, reason, "%s", why)
+			if is.Held {
+				d.held(p, is)
+			}
 			return true
 		}
 	}
@@ -430,8 +436,10 @@ func (d *decider) activate(unmet []want) {
 	for _, p := range d.goal.Probes {
 		do.Probes = append(do.Probes, ask.Probe{Name: p.Name, URL: p.URL, TCP: p.TCP})
 	}
+	_, post := d.goal.Hooks.Limits()
+	do.Hold = post > 0 && len(unmet) == 1 // after all that was to come
 	if h := d.goal.HealthDeadline; h != nil {
-		do.Limit = int64(h.Duration / time.Second)
+		do.Limit = int64((h.Duration + post) / time.Second)
 	}
 	if d.midway() {
 		d.enter(v1alpha1.NodeTrial, "Trial", "%s follows", w)
@@ -443,8 +451,6 @@ func (d *decider) activate(unmet []want) {
 		do.NotAfter = d.goal.NotAfter.Time
 	}
 	switch {
-	case d.goal.Hooks != nil && len(d.goal.Hooks.Pre)+len(d.goal.Hooks.Post) > 0:
-		d.fail("Hooks", "the plan has hooks, and this release runs none: remove hooks from the plan")
 	case !d.inTime():
 		d.ready("Late", "the leave ended at %s", d.goal.NotAfter.UTC().Format(time.RFC3339))
 	case d.guard() != "":
@@ -504,6 +510,9 @@ func (d *decider) leave(do Action) {
 	if d.Node.Leaving.IsZero() || drain != nil && !d.Node.Cordoned {
 		d.action = Leave{Cordon: drain != nil}
 		d.st.Cordoned = drain != nil && (!d.Node.Cordoned || d.Node.Ours)
+		return
+	}
+	if d.goal.State == v1alpha1.GoalActive && !d.preHooks() {
 		return
 	}
 	if drain == nil || len(d.Node.Left) == 0 {

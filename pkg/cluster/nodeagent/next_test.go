@@ -86,6 +86,26 @@ func cordoned(ours bool) func(*View) {
 	return func(v *View) { v.Node.Cordoned, v.Node.Ours = true, ours }
 }
 
+func held(v *View) { v.Status.OS.Held = true }
+
+func after(d time.Duration) func(*View) { return func(v *View) { v.Now = v.Now.Add(d) } }
+
+// hook gives the goal one hook, before or after, whose pod is in a phase; there
+// is none yet in "".
+func hook(stage string, phase corev1.PodPhase) func(*View) {
+	return func(v *View) {
+		one := []v1alpha1.Hook{{Name: "x", Image: "registry.example/x"}}
+		v.Goal.Spec.Hooks = &v1alpha1.Hooks{Pre: one}
+		if stage == "post" {
+			v.Goal.Spec.Hooks = &v1alpha1.Hooks{Post: one}
+		}
+		if phase != "" {
+			d := &decider{View: *v, goal: v.Goal.Spec}
+			v.Hooks = map[string]HookPod{d.hookPod(stage, one[0]).Name: {Phase: phase, Made: noon}}
+		}
+	}
+}
+
 func left(v *View)   { v.Node.Left = []string{"shop/web"} }
 func late(v *View)   { v.Goal.Spec.NotAfter = stamp(noon.Add(-time.Second)) }
 func inTime(v *View) { v.Goal.Spec.NotAfter = stamp(noon) }
@@ -179,7 +199,16 @@ var rows = []row{
 	{"not drained", []func(*View){active2, system2(ask.Staged), leavingFor(time.Minute), left}, "Draining/Draining activate os"},
 	{"refused for good", []func(*View){active2, system2(ask.Staged), leavingFor(time.Minute), refusedWith(ask.KnownBad)}, "Failed/KnownBad return"},
 	{"refused for now", []func(*View){active2, system2(ask.Staged), leavingFor(time.Minute), refusedWith(ask.Busy)}, "Draining/Draining activate os"},
-	{"hooks", []func(*View){active2, system2(ask.Staged), func(v *View) { v.Goal.Spec.Hooks = &v1alpha1.Hooks{Post: []v1alpha1.Hook{{Name: "x"}}} }}, "Failed/Hooks"},
+	{"a hook before", []func(*View){active2, system2(ask.Staged), leavingFor(time.Minute), hook("pre", "")}, "Draining/Hook run hook x"},
+	{"it waits for its image", []func(*View){active2, system2(ask.Staged), leavingFor(time.Minute), hook("pre", corev1.PodPending)}, "Draining/Hook"},
+	{"it failed", []func(*View){active2, system2(ask.Staged), leavingFor(time.Minute), hook("pre", corev1.PodFailed)}, "Failed/HookFailed return"},
+	{"it ended", []func(*View){active2, system2(ask.Staged), leavingFor(time.Minute), hook("pre", corev1.PodSucceeded)}, "Draining/Draining activate os"},
+	{"nobody ends it", []func(*View){active2, system2(ask.Staged), leavingFor(time.Minute), hook("pre", corev1.PodRunning), after(7 * time.Minute)}, "Failed/HookFailed return"},
+	{"a hook after", []func(*View){active2, system2(ask.Trial), leavingFor(time.Minute), hook("post", ""), held}, "Trial/Hook run hook x"},
+	{"one after, while the node is not healthy", []func(*View){active2, system2(ask.Trial), leavingFor(time.Minute), hook("post", ""), held, func(v *View) { v.Status.Healthy = false }}, "Trial/Trial"},
+	{"it failed after", []func(*View){active2, system2(ask.Trial), leavingFor(time.Minute), hook("post", corev1.PodFailed), held}, "Trial/HookFailed roll back os"},
+	{"it ended after", []func(*View){active2, system2(ask.Trial), leavingFor(time.Minute), hook("post", corev1.PodSucceeded), held}, "Trial/Trial confirm os"},
+	{"held, and the plan is gone", []func(*View){func(v *View) { v.Goal.Spec.State = "" }, system2(ask.Trial), held}, "Trial/Trial confirm os"},
 	{"a release that is bad is staged by hand", []func(*View){active2, system2(ask.Staged), bad2}, "Failed/KnownBad"},
 
 	{"no snapshot yet", []func(*View){active2, system2(ask.Staged), asked}, "Staged/Guard snapshot"},

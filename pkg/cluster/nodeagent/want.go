@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,6 +48,11 @@ func (w want) is(r ask.Release) bool {
 		return w.digest == r.Digest
 	}
 	return sameVersion(w.version, r.Version)
+}
+
+// wants tells whether a release is that of a part of a target.
+func wants(t *v1alpha1.Target, p ask.Part, r ask.Release) bool {
+	return slices.ContainsFunc(wanted(t), func(w want) bool { return w.part == p && w.is(r) })
 }
 
 // key is by what a request names a release.

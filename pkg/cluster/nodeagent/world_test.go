@@ -51,6 +51,7 @@ type machine struct {
 	s       ask.Status
 	work    int  // looks that the work still takes
 	unwell  bool // trials fail
+	why     string
 	restart bool // it was asked for
 	ticks   int  // of a trial
 	did     []string
@@ -111,9 +112,17 @@ func (m *machine) Activate(_ context.Context, a ask.Activate) (ask.Status, error
 		return m.s, &ask.Error{Reason: ask.NotStaged, Message: "nothing is staged"}
 	default:
 		m.note("arm %s", a.Part)
-		is.Phase, is.Changed = ask.Armed, m.now()
+		is.Phase, is.Changed, is.Held = ask.Armed, m.now(), a.Hold
 	}
 	m.restart = m.restart || a.Part == ask.OS
+	return m.s, nil
+}
+
+func (m *machine) Confirm(_ context.Context, c ask.Confirm) (ask.Status, error) {
+	if is := m.part(c.Part); is.Held {
+		m.note("confirm %s", c.Part)
+		is.Held = false
+	}
 	return m.s, nil
 }
 
@@ -123,6 +132,10 @@ func (m *machine) Rollback(_ context.Context, r ask.Rollback) (ask.Status, error
 		return m.s, nil
 	}
 	m.note("back %s", r.Part)
+	if is.Phase == ask.Trial {
+		is.Held, m.unwell, m.why = false, true, r.Reason
+		return m.s, nil
+	}
 	is.Phase, is.To, is.Previous, is.Changed = ask.Armed, *is.Previous, nil, m.now()
 	m.restart = m.restart || r.Part == ask.OS
 	return m.s, nil
@@ -182,7 +195,7 @@ func (m *machine) tick() (down bool) {
 		if is.Phase != ask.Trial {
 			continue
 		}
-		if m.ticks--; m.ticks > 0 {
+		if m.ticks--; m.ticks > 0 || is.Held && !m.unwell {
 			continue
 		}
 		before := is.Previous
@@ -191,7 +204,7 @@ func (m *machine) tick() (down bool) {
 			is.Phase = ask.Committed
 			continue
 		}
-		is.Phase, is.Running, is.Previous, is.Reason = ask.RolledBack, *before, nil, "not healthy within 15m"
+		is.Phase, is.Running, is.Previous, is.Reason = ask.RolledBack, *before, nil, orElse(m.why, "not healthy within 15m")
 		is.Bad = append(is.Bad, ask.Bad{Release: is.To, Reason: is.Reason, Time: m.now()})
 		if p == ask.OS {
 			m.boots++
@@ -223,7 +236,9 @@ type world struct {
 	writes  int
 	phases  []string
 	evicted []string
-	budget  bool // a PodDisruptionBudget allows no eviction
+	budget  bool             // a PodDisruptionBudget allows no eviction
+	hooks   []string         // that ran
+	fails   map[string]int32 // hooks, with their exit codes
 
 	// The process dies at call number dies, before or after it.
 	calls, dies int
@@ -329,10 +344,34 @@ func (w *world) run(n int) {
 	w.t.Helper()
 	for range n {
 		w.step()
+		w.kubelet()
 		if w.m.tick() {
 			w.reborn()
 		}
 		w.now = w.now.Add(5 * time.Second)
+	}
+}
+
+// kubelet runs the pods of hooks.
+func (w *world) kubelet() {
+	list, err := w.api.Pods(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, p := range list {
+		if !isHook(&p) || p.Status.Phase != "" {
+			continue
+		}
+		name := p.Labels[HookLabel]
+		w.hooks = append(w.hooks, name)
+		p.Status.Phase = corev1.PodSucceeded
+		if code := w.fails[name]; code != 0 {
+			p.Status.Phase = corev1.PodFailed
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Message: "no luck"}}}}
+		}
+		if err := w.core.Tracker().Update(corev1.SchemeGroupVersion.WithResource("pods"), &p, p.Namespace); err != nil {
+			w.t.Fatal(err)
+		}
 	}
 }
 
@@ -405,6 +444,9 @@ func (c *mortal) Evict(ctx context.Context, p *corev1.Pod, g *int64) error {
 func (c *mortal) Delete(ctx context.Context, p *corev1.Pod, g *int64) error {
 	return call0(c.w, func() error { return c.w.api.Delete(ctx, p, g) })
 }
+func (c *mortal) Create(ctx context.Context, p *corev1.Pod) error {
+	return call0(c.w, func() error { return c.w.api.Create(ctx, p) })
+}
 func (c *mortal) Version(ctx context.Context) (string, error) {
 	return call(c.w, func() (string, error) { return c.w.api.Version(ctx) })
 }
@@ -420,6 +462,9 @@ func (a *mortalAgent) Stage(ctx context.Context, s ask.Stage) (ask.Status, error
 }
 func (a *mortalAgent) Activate(ctx context.Context, s ask.Activate) (ask.Status, error) {
 	return call(a.w, func() (ask.Status, error) { return a.w.m.Activate(ctx, s) })
+}
+func (a *mortalAgent) Confirm(ctx context.Context, s ask.Confirm) (ask.Status, error) {
+	return call(a.w, func() (ask.Status, error) { return a.w.m.Confirm(ctx, s) })
 }
 func (a *mortalAgent) Rollback(ctx context.Context, s ask.Rollback) (ask.Status, error) {
 	return call(a.w, func() (ask.Status, error) { return a.w.m.Rollback(ctx, s) })

@@ -13,7 +13,6 @@ import (
 const (
 	beginDeadline   = 10 * time.Minute // from a goal to the first step towards it
 	restartDeadline = 10 * time.Minute // to go down and come up again
-	hookTimeout     = 5 * time.Minute  // of a hook that names none
 	snapshotFresh   = time.Hour        // how old a snapshot may be
 )
 
@@ -117,7 +116,7 @@ func (m *machine) late(now time.Time) (time.Time, string) {
 	if m.goal.HealthDeadline != nil {
 		health = m.goal.HealthDeadline.Duration
 	}
-	pre, post := hookTimes(m.goal.Hooks)
+	pre, post := m.goal.Hooks.Limits()
 	if !m.committedToRestart() && m.goal.NotAfter != nil && now.After(m.goal.NotAfter.Time) {
 		return time.Time{}, ""
 	}
@@ -145,23 +144,6 @@ func (m *machine) late(now time.Time) (time.Time, string) {
 		return time.Time{}, "" // it is there, and only has to say so
 	}
 	return granted(m).Add(beginDeadline), "it has not begun: is its agent running?"
-}
-
-func hookTimes(h *v1alpha1.Hooks) (pre, post time.Duration) {
-	sum := func(hooks []v1alpha1.Hook) (d time.Duration) {
-		for _, h := range hooks {
-			if h.Timeout != nil {
-				d += h.Timeout.Duration
-			} else {
-				d += hookTimeout
-			}
-		}
-		return d
-	}
-	if h == nil {
-		return 0, 0
-	}
-	return sum(h.Pre), sum(h.Post)
 }
 
 // bad returns why a target failed on this node before.

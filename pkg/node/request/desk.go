@@ -24,6 +24,8 @@ type Machine interface {
 	Snapshot(ctx context.Context, s ask.Snapshot) error
 	// Arm puts what is staged on trial, so that the next start is that.
 	Arm(ctx context.Context, a ask.Activate) error
+	// Confirm ends that a trial is held.
+	Confirm(ctx context.Context, c ask.Confirm) error
 	// Back ends a trial or arms what ran before; restart tells that it wants one.
 	Back(ctx context.Context, b ask.Rollback) (restart bool, err error)
 	// Forget takes away what is staged.
@@ -270,6 +272,30 @@ func (d *Desk) free(notAfter time.Time) error {
 		return &ask.Error{Reason: ask.Late, Message: "the time for it was over at " + notAfter.UTC().Format(time.RFC3339)}
 	}
 	return nil
+}
+
+// confirm lets a trial come to its end. It is no error when it has, or was not
+// held.
+func (d *Desk) confirm(ctx context.Context, c ask.Confirm) error {
+	if err := known(c.Part, c.Digest); err != nil {
+		return err
+	}
+	d.verbs.Lock()
+	defer d.verbs.Unlock()
+	now, err := d.Machine.Status(ctx)
+	if err != nil {
+		return err
+	}
+	switch is := now.Part(c.Part); {
+	case is.Phase == ask.Trial && is.To.Is(c.Digest):
+		if !is.Held {
+			return nil
+		}
+		return d.Machine.Confirm(ctx, c)
+	case is.Phase == ask.Committed && is.Running.Is(c.Digest):
+		return nil
+	}
+	return &ask.Error{Reason: ask.NotPossible, Message: fmt.Sprintf("confirm %s: %s is not on trial", c.Part, c.Digest)}
 }
 
 // rollback leaves what runs. It is no error when something else runs already.

@@ -97,6 +97,11 @@ func (m *fakeMachine) Arm(_ context.Context, a ask.Activate) error {
 	return nil
 }
 
+func (m *fakeMachine) Confirm(_ context.Context, c ask.Confirm) error {
+	m.set(func(s *ask.Status) { s.OS.Held = false })
+	return m.did("confirm %s", c.Part)
+}
+
 func (m *fakeMachine) Back(_ context.Context, b ask.Rollback) (bool, error) {
 	return b.Part == ask.OS, m.did("back %s", b.Part)
 }
@@ -293,6 +298,32 @@ func TestRollback(t *testing.T) {
 	}
 }
 
+func TestConfirm(t *testing.T) {
+	state := func(p ask.Phase, held bool) ask.State {
+		return ask.State{Phase: p, Held: held, Running: ask.Release{Digest: v2}, To: ask.Release{Digest: v2}}
+	}
+	for _, c := range []struct {
+		name   string
+		is     ask.State
+		digest string
+		did    string
+		reason string
+	}{
+		{"held", state(ask.Trial, true), v2, "confirm os", ""},
+		{"not held", state(ask.Trial, false), v2, "", ""},
+		{"kept already", state(ask.Committed, false), v2, "", ""},
+		{"another one", state(ask.Trial, true), v1, "", ask.NotPossible},
+		{"taken back", state(ask.RolledBack, false), v2, "", ask.NotPossible},
+		{"none", state(ask.Trial, true), "", "", ask.Invalid},
+	} {
+		m := &fakeMachine{status: ask.Status{OS: c.is}}
+		err := (&Desk{Machine: m}).confirm(t.Context(), ask.Confirm{Part: ask.OS, Digest: c.digest})
+		if ask.ReasonOf(err) != c.reason || m.log() != c.did {
+			t.Errorf("%s: confirm = %v; did %q, want %q", c.name, err, m.log(), c.did)
+		}
+	}
+}
+
 func TestSnapshotOnce(t *testing.T) {
 	m := &fakeMachine{}
 	c, d := serve(t, m)
@@ -329,7 +360,7 @@ func TestUnsoundRequests(t *testing.T) {
 		code               int
 	}{
 		{"POST", "/v1/stage", `{"os":null,"allow_unsigned":true}`, 400}, {"POST", "/v1/stage", `{`, 400},
-		{"POST", "/v1/confirm", `{}`, 404}, {"GET", "/v1/stage", ``, 405}, {"POST", "/v1/stage", `{"os":{"name":"` + strings.Repeat("x", maxRequest) + `"}}`, 400},
+		{"POST", "/v1/arm", `{}`, 404}, {"POST", "/v1/confirm", `{}`, 400}, {"GET", "/v1/stage", ``, 405}, {"POST", "/v1/stage", `{"os":{"name":"` + strings.Repeat("x", maxRequest) + `"}}`, 400},
 	} {
 		req, _ := http.NewRequestWithContext(t.Context(), r.method, "http://agent"+r.path, strings.NewReader(r.body))
 		resp, err := client.Do(req)

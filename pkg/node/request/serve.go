@@ -117,6 +117,13 @@ func (d *Desk) handler(ctx context.Context) http.Handler {
 		}
 		return d.activate(ctx, a)
 	})
+	verb("confirm", func(r *http.Request) error {
+		c, err := read[ask.Confirm](r)
+		if err != nil {
+			return err
+		}
+		return d.confirm(ctx, c)
+	})
 	verb("rollback", func(r *http.Request) error {
 		b, err := read[ask.Rollback](r)
 		if err != nil {

@@ -200,7 +200,7 @@ type KubeStore interface {
 // verified it; restore is what AdmitKube said.
 func StageKube(ctx context.Context, m KubeStore, i *release.Image, k Kube, own, restore string, save func(Kube) error) error {
 	from := k.Chosen(own)
-	k.Phase, k.Reason, k.Probes, k.Limit = Idle, "", nil, 0
+	k.Phase, k.Reason, k.Terms = Idle, "", Terms{}
 	k.Snapshot, k.Restore, k.Unsaved, k.Tries = "", "", "", 0
 	if k.Before.ID != "" {
 		k.Before = Release{} // its image makes room
@@ -236,7 +236,7 @@ func (k Kube) BackKube(f KubeFacts, p Policy) (Kube, error) {
 	}
 	k.From, k.To = k.Chosen(f.Own), to
 	k.Phase, k.Reason, k.Snapshot, k.Restore, k.Unsaved, k.Failing = Staged, "", "", restore, "", nil
-	k.Probes, k.Limit = nil, 0
+	k.Terms = Terms{}
 	return k, nil
 }
 

@@ -92,7 +92,7 @@ type Slots interface {
 // it. Save is called with the state before and after the slot is written.
 func Stage(ctx context.Context, m Slots, i *release.Image, r Running, s State, progress func(int64), save func(State) error) error {
 	to := slot.Other(r.Slot)
-	s.Phase, s.Slot, s.Reason, s.Probes, s.Limit = Idle, "", "", nil, 0
+	s.Phase, s.Slot, s.Reason, s.Terms = Idle, "", "", Terms{}
 	if err := m.Disarm(); err != nil {
 		return err
 	}

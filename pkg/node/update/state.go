@@ -61,10 +61,15 @@ type State struct {
 	// Digests are those of the OCI images that releases came in, by the ID of the
 	// release. One that came otherwise has none.
 	Digests map[string]string `json:"digests,omitempty"`
-	// Probes and Limit are what a cluster asks of the trial beside the machine's
-	// own configuration.
+	Terms
+}
+
+// Terms are what a cluster asks of a trial beside the machine's own
+// configuration.
+type Terms struct {
 	Probes []Probe       `json:"probes,omitempty"`
 	Limit  time.Duration `json:"limit,omitempty"` // nanoseconds; 0 for the configuration's
+	Hold   bool          `json:"hold,omitempty"`  // it is not kept before the cluster says so
 }
 
 // A Probe must answer while a release is on trial.
@@ -163,7 +168,7 @@ func (s State) Booted(r Running, now time.Time) State {
 	was := s.Phase
 	if was != Armed && was != Trial && r.Trial {
 		s.From, s.To, s.Slot, s.Reason = Release{}, r.Release, r.Slot, ""
-		s.Phase, s.Changed, s.Failing, s.Probes, s.Limit = Trial, now, nil, nil, 0
+		s.Phase, s.Changed, s.Failing, s.Terms = Trial, now, nil, Terms{}
 		return s
 	}
 	if was != Armed && was != Trial {
@@ -199,7 +204,7 @@ func (s State) Undecided() bool { return s.Phase == Trial && s.Reason == "" }
 
 // Judge says which checks make a release unhealthy, "" for none. Failed are the
 // checks that failed now, with their errors; what failed before the upgrade does
-// not count against it.
+// not count against it. One that is held is not healthy either.
 func (s State) Judge(failed map[string]error) string {
 	var worse []string
 	for _, check := range slices.Sorted(maps.Keys(failed)) {
@@ -207,8 +212,14 @@ func (s State) Judge(failed map[string]error) string {
 			worse = append(worse, fmt.Sprintf("health check %q: %v", check, failed[check]))
 		}
 	}
+	if len(worse) == 0 && s.Held() {
+		return "the cluster has not confirmed it: its hooks have not ended"
+	}
 	return strings.Join(worse, "; ")
 }
+
+// Held tells whether a trial waits for the cluster's word.
+func (s State) Held() bool { return s.Hold && s.Undecided() }
 
 // Text says how an upgrade stands, for a person; "" when there is nothing to
 // say.
