@@ -29,8 +29,9 @@ type Resolver struct {
 	Keys func() ([]minisign.PublicKey, error)
 	// ConfigMap returns the entries of one.
 	ConfigMap func(ctx context.Context, namespace, name string) (map[string]string, error)
-	// Registry is how registries are spoken to.
-	Registry registry.Options
+	// Registry says how the registry of an image is spoken to; nil for the usual
+	// way.
+	Registry func(image string) (registry.Options, error)
 	Now      func() time.Time
 }
 
@@ -98,7 +99,13 @@ func (r *Resolver) describe(ctx context.Context, image string, kind release.Kind
 	if err != nil {
 		return "", registry.Release{}, err
 	}
-	digest, found, err := registry.Describe(ctx, image, r.Registry)
+	var o registry.Options
+	if r.Registry != nil {
+		if o, err = r.Registry(image); err != nil {
+			return "", registry.Release{}, err
+		}
+	}
+	digest, found, err := registry.Describe(ctx, image, o)
 	if err != nil {
 		return "", registry.Release{}, err
 	}

@@ -49,7 +49,7 @@ func kube(image, version string) *v1alpha1.Plan {
 }
 
 func TestImages(t *testing.T) {
-	r := &Resolver{Registry: registry.Options{Tries: 1}}
+	r := &Resolver{Registry: func(string) (registry.Options, error) { return registry.Options{Tries: 1}, nil }}
 	ref, digest := push(t, registry.Release{Version: "2.0.0", Kubernetes: "v1.36.3", UpgradeFrom: ">=1.0.0"})
 	got, err := r.Resolve(t.Context(), system(ref))
 	if want := (v1alpha1.OSTarget{Image: ref, Digest: digest, Version: "2.0.0", KubernetesVersion: "v1.36.3", UpgradeFrom: ">=1.0.0"}); err != nil || *got.OS != want || got.Kubernetes != nil {

@@ -12,6 +12,7 @@ package registries
 import (
 	"cmp"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -88,6 +89,28 @@ func Parse(data []byte) (File, error) {
 		}
 	}
 	return f, nil
+}
+
+// Files returns the files that are named, each once.
+func (f File) Files() (files []string) {
+	for _, c := range f.Configs {
+		for _, file := range []string{c.TLS.CAFile, c.TLS.CertFile, c.TLS.KeyFile} {
+			if file != "" {
+				files = append(files, file)
+			}
+		}
+	}
+	slices.Sort(files)
+	return slices.Compact(files)
+}
+
+// SecretKey is the entry, in a Secret with this configuration, of registries.yaml
+// or of a file that it names: the path, in letters that a key may have.
+func SecretKey(path string) string {
+	if path == Path {
+		return "registries.yaml"
+	}
+	return "file-" + hex.EncodeToString([]byte(path))
 }
 
 // User returns name and password, both "" when there are none.
