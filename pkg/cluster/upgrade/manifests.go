@@ -3,7 +3,7 @@ package upgrade
 import "embed"
 
 // Manifests holds what the API server must have before the controller starts:
-// the resource definitions, and the policy for what nodes may write. They are
+// the resource definitions, and the policies for what nodes may write. They are
 // plain objects for server-side apply, one or more in a file.
 //
 //go:embed manifests/*.yaml

@@ -138,7 +138,7 @@ func TestManifests(t *testing.T) {
 			}
 		}
 	}
-	want := "ValidatingAdmissionPolicy/nodeupgrades.upgrade.kedgeos.io ValidatingAdmissionPolicyBinding/nodeupgrades.upgrade.kedgeos.io CustomResourceDefinition/nodeupgrades.upgrade.kedgeos.io CustomResourceDefinition/plans.upgrade.kedgeos.io"
+	want := "ValidatingAdmissionPolicy/nodeupgrades.upgrade.kedgeos.io ValidatingAdmissionPolicyBinding/nodeupgrades.upgrade.kedgeos.io ValidatingAdmissionPolicy/nodes.upgrade.kedgeos.io ValidatingAdmissionPolicyBinding/nodes.upgrade.kedgeos.io CustomResourceDefinition/nodeupgrades.upgrade.kedgeos.io CustomResourceDefinition/plans.upgrade.kedgeos.io"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("manifests are %s, want %s", got, want)
 	}
