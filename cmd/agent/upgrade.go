@@ -209,6 +209,7 @@ func upgradeCommand() *cli.Command {
 		}, func(ctx context.Context, env cli.Env, u *upgrader) error {
 			return u.rollback(ctx)
 		}),
+		jobCommand(),
 	}}
 }
 

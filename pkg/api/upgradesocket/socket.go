@@ -262,6 +262,16 @@ const (
 	Unauthorized = "Unauthorized" // the registry wants another name and password
 )
 
+// Lasting tells whether what is refused for a reason stays so for as long as
+// nobody changes anything.
+func Lasting(reason string) bool {
+	switch reason {
+	case Busy, NotFound, Interrupted, Failed, Unauthorized, Late, "":
+		return false
+	}
+	return true
+}
+
 // An Error is why something is refused or has failed.
 type Error struct {
 	Reason  string `json:"reason"` // one word

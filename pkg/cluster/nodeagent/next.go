@@ -402,7 +402,7 @@ func (d *decider) tried(w *ask.Work) bool {
 	if d.prev.Phase == v1alpha1.NodeFetching && begun != nil && w.Begun.Before(begun.Truncate(time.Second)) || d.prev.Phase != v1alpha1.NodeFetching {
 		return false // of another attempt
 	}
-	if lasting(w.Error.Reason) {
+	if ask.Lasting(w.Error.Reason) {
 		d.fail(w.Error.Reason, "%s", w.Error)
 		return true
 	}
@@ -417,16 +417,6 @@ func (d *decider) tried(w *ask.Work) bool {
 		return true
 	}
 	return false
-}
-
-// lasting tells whether a refusal stays one for as long as nobody changes
-// anything.
-func lasting(reason string) bool {
-	switch reason {
-	case ask.Busy, ask.NotFound, ask.Interrupted, ask.Failed, ask.Unauthorized, ask.Late, "":
-		return false
-	}
-	return true
 }
 
 // activate lets the node leave, and puts what is staged on trial.
@@ -492,7 +482,7 @@ func (d *decider) guard() string {
 
 // refused makes a refusal by the agent that will not change a failure.
 func (d *decider) refused() bool {
-	if d.Refused == nil || !lasting(d.Refused.Reason) {
+	if d.Refused == nil || !ask.Lasting(d.Refused.Reason) {
 		return false
 	}
 	d.action = nil
@@ -613,7 +603,7 @@ func (d *decider) save() {
 		}
 		if w.Verb == ask.SnapshotVerb && w.At.Equal(at.Time) && w.Error != nil {
 			d.condition(ConditionSaved, false, w.Error.Reason, "%s", w.Error)
-			if lasting(w.Error.Reason) || d.Now.Sub(w.Begun) < saveAgain {
+			if ask.Lasting(w.Error.Reason) || d.Now.Sub(w.Begun) < saveAgain {
 				return
 			}
 		}

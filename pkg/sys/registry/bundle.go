@@ -21,6 +21,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/kedgeos/kedge/pkg/api/release"
 )
 
 // A bundle is all that a Push puts somewhere.
@@ -82,15 +84,20 @@ func (b *bundle) add(ctx context.Context, i Image) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	how := v1.History{Created: config.Created, CreatedBy: "kedge push"}
+	how := v1.History{Created: config.Created, CreatedBy: "kedge push", EmptyLayer: true}
 	if img, err = mutate.Append(mutate.ConfigMediaType(img, types.OCIConfigJSON), mutate.Addendum{Layer: l, History: how}); err != nil {
+		return nil, err
+	}
+	// To a container runtime the OS image is no layer: it unpacks nothing.
+	config.History = []v1.History{how}
+	if img, err = mutate.ConfigFile(img, config); err != nil {
 		return nil, err
 	}
 	notes := i.Release.annotations()
 	if i.Release.ID != "" {
 		notes[IDAnnotation] = i.Release.ID
 	}
-	img = mutate.Annotations(img, notes).(v1.Image)
+	img = unlisted{mutate.Annotations(img, notes).(v1.Image), l}
 	raw, err := img.RawConfigFile()
 	if err != nil {
 		return nil, err
@@ -100,9 +107,27 @@ func (b *bundle) add(ctx context.Context, i Image) (v1.Image, error) {
 	return img, b.end(img, types.OCIManifestSchema1)
 }
 
+// job is what runs in a container of an image: the program of the machine that
+// it is to upgrade, whose root is mounted at /host. That is how the jobs of
+// rancher/system-upgrade-controller mount it.
+var job = []string{"/host/usr/bin/kedge", "upgrade", "job"}
+
+// unlisted is an image with a layer that its configuration does not know.
+type unlisted struct {
+	v1.Image
+	layer v1.Layer
+}
+
+// Layers implements v1.Image.
+func (u unlisted) Layers() ([]v1.Layer, error) { return []v1.Layer{u.layer}, nil }
+
 // configFile is the OCI configuration of an image, without the layer.
 func configFile(i Image) *v1.ConfigFile {
-	c := &v1.ConfigFile{OS: "linux", Architecture: i.Arch, RootFS: v1.RootFS{Type: "layers"}}
+	c := &v1.ConfigFile{OS: "linux", Architecture: i.Arch, RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{}}}
+	c.Config.Entrypoint = job
+	if i.Release.Kind == string(release.Kubernetes) {
+		c.Config.Entrypoint = append(slices.Clone(job), "--kubernetes")
+	}
 	if t, err := time.Parse(time.RFC3339, i.Release.Created); err == nil {
 		c.Created = v1.Time{Time: t.UTC()}
 	}
