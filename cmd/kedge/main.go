@@ -37,6 +37,7 @@ func commands() []*cli.Command {
 		verifyCommand(),
 		pushCommand(),
 		pullCommand(),
+		channelCommand(),
 		configCommand(),
 		runCommand(),
 		versionCommand(),
