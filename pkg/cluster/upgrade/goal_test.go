@@ -95,7 +95,7 @@ func TestStatusCounts(t *testing.T) {
 	if s.Progress != "2/8" || s.TargetText != "os v2.0.0" || len(s.Failures) != 1 || s.Failures[0].Node != "w4" || s.ObservedGeneration != 1 {
 		t.Errorf("status is %+v", s)
 	}
-	if len(s.Conditions) != 5 {
+	if len(s.Conditions) != 6 {
 		t.Errorf("conditions are %v", s.Conditions)
 	}
 }

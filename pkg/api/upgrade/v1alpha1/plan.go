@@ -561,6 +561,7 @@ const (
 	ConditionProgressing = "Progressing" // nodes change, or will without further cause; else the reason says why not
 	ConditionHalted      = "Halted"      // nodes failed, nothing goes on
 	ConditionComplete    = "Complete"    // every chosen node runs the target
+	ConditionReady       = "Ready"       // the same, by the name that GitOps programs and "kubectl wait" look for
 )
 
 // PlanStatus is how far a plan is.
@@ -609,7 +610,7 @@ type PlanStatus struct {
 	// NextWindow is when a window opens, or that one is open.
 	// +optional
 	NextWindow string `json:"nextWindow,omitempty"`
-	// Conditions: Valid, Resolved, Progressing, Halted and Complete.
+	// Conditions: Valid, Resolved, Progressing, Halted, Complete and Ready.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
