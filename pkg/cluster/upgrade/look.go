@@ -62,6 +62,7 @@ type NodeView struct {
 }
 
 // A StepView is one step of a plan, which is for the nodes between From and To.
+// The nodes beyond those that a plan names are its last step.
 type StepView struct {
 	From, To int
 	Soak     time.Duration
@@ -122,6 +123,8 @@ func (r *rollout) nodeView(s *state) NodeView {
 		n.At = s.at
 	case onWay, fetching:
 		n.Why = s.say.Message
+	case silent:
+		n.Why = "its agent has not said anything yet"
 	}
 	if r.mine(s.machine) && s.goal.GrantedAt != nil && s.goal.State != v1alpha1.GoalStaged && s.runs(r.target) {
 		n.Took, n.Stays = true, r.cannotGoBack(s.machine)
@@ -170,6 +173,9 @@ func (r *rollout) stepViews() (out []StepView) {
 		}
 		out = append(out, v)
 		from = to
+	}
+	if all := len(r.nodes); len(out) > 0 && from < all {
+		out = append(out, StepView{From: from, To: all, Begun: within(begun, all), Through: within(len(settled), all)})
 	}
 	return out
 }

@@ -60,11 +60,12 @@ e staging
 f waiting
 g failed bad: kubelet did not start
 h not ready
-i silent
+i silent: its agent has not said anything yet
 k told
 l restarting
 step 0-1: 1 begun, 1 through, until 10:00
 step 1-6: 5 begun, 2 through
+step 6-12: 1 begun, 0 through
 away 5 of 10
 `, canary},
 		{"going back", "s1:done a:back b:wentback c:done,nothingbefore d:gaveup", `s1 done took
