@@ -1,5 +1,5 @@
 // Command kedge is the tool of the build machine: it builds images, changes
-// finished ones and runs them.
+// finished ones, runs them, and steers the upgrades of clusters.
 package main
 
 import (
@@ -38,6 +38,7 @@ func commands() []*cli.Command {
 		pushCommand(),
 		pullCommand(),
 		configCommand(),
+		planCommand(),
 		runCommand(),
 		versionCommand(),
 	}
