@@ -207,3 +207,17 @@ func TestGivingUpIsWrittenDown(t *testing.T) {
 		t.Errorf("goal is %+v", g)
 	}
 }
+
+// TestReadySince holds that the condition which the API server gives to new
+// plans gets a real time.
+func TestReadySince(t *testing.T) {
+	f := newFleet()
+	p := f.plan("p")
+	f.nodes("w1")
+	p.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "New", LastTransitionTime: metav1.Unix(0, 0)}}
+	for _, c := range Decide(f.Input).Statuses["p"].Conditions {
+		if c.Type == v1alpha1.ConditionReady && (c.Status != metav1.ConditionFalse || !c.LastTransitionTime.Time.Equal(noon)) {
+			t.Errorf("Ready is %s since %s", c.Status, c.LastTransitionTime)
+		}
+	}
+}

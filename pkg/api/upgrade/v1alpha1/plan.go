@@ -30,6 +30,7 @@ type Plan struct {
 	Spec PlanSpec `json:"spec"`
 	// Status is how far it is; the controller writes it.
 	// +optional
+	// +kubebuilder:default={nodes:0, staged:0, updating:0, updated:0, unavailable:0, failed:0, conditions:{{type:"Ready", status:"False", reason:"New", message:"no controller has looked at it yet", lastTransitionTime:"1970-01-01T00:00:00Z"}}}
 	Status PlanStatus `json:"status,omitempty"`
 }
 
