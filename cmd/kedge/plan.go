@@ -16,6 +16,7 @@ import (
 
 	"github.com/kedgeos/kedge/pkg/cli"
 	"github.com/kedgeos/kedge/pkg/cluster/plans"
+	"github.com/kedgeos/kedge/pkg/sys/console"
 )
 
 // planCommand is "kedge plan": the upgrades of a whole cluster.
@@ -201,8 +202,8 @@ func planWatchCommand() *cli.Command {
 				defer cancel()
 			}
 			var screen plans.Screen = &plans.Lines{W: env.Stdout, Local: time.Local}
-			if newProgress(env.Stdout).tty {
-				screen = &plans.Terminal{W: env.Stdout, Local: time.Local, Nodes: shownNodes}
+			if f, ok := env.Stdout.(*os.File); ok && newProgress(f).tty {
+				screen = &plans.Terminal{W: f, Local: time.Local, Nodes: shownNodes, Rows: func() int { return console.Rows(f) }}
 			}
 			p, err := plans.Watch(bounded, func(ctx context.Context) (plans.Picture, error) { return c.Look(ctx, name) }, every, screen)
 			switch {

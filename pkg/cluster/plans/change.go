@@ -99,8 +99,10 @@ func Rollback(p Picture) (Change, error) {
 	c := Change{Spec: map[string]any{"rollback": true}}
 	to := map[string][]string{}
 	stays := 0
+	moving := p.in(upgrade.Draining, upgrade.Told, upgrade.Restarting, upgrade.Trial)
 	for _, n := range p.Nodes {
 		switch {
+		case slices.Contains(moving, n.Name):
 		case n.Took && n.Stays == "":
 			to[n.GoesTo] = append(to[n.GoesTo], n.Name)
 		case n.Took:
@@ -113,7 +115,6 @@ func Rollback(p Picture) (Change, error) {
 	if stays > named {
 		c.Say = append(c.Say, fmt.Sprintf("%d more stay", stays-named))
 	}
-	moving := p.in(upgrade.Draining, upgrade.Told, upgrade.Restarting, upgrade.Trial)
 	if len(to) == 0 && stays == 0 && len(moving) == 0 {
 		return Change{}, fmt.Errorf("roll back %s: %w", p.Name, ErrNotTaken)
 	}
@@ -124,7 +125,7 @@ func Rollback(p Picture) (Change, error) {
 	slices.Sort(back)
 	c.Say = append(back, c.Say...)
 	if len(moving) > 0 {
-		c.Say = append(c.Say, some(moving)+" is on its way: it stops, or comes to its end and goes back then")
+		c.Say = append(c.Say, some(moving)+": under way; what can be called back stops, the rest comes to its end and goes back then")
 	}
 	c.Say = append(c.Say, "They go like an upgrade: workers first, drained, never more away than the plan allows"+inWindow(p)+".")
 	if p.plan.Spec.Paused {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/kedgeos/kedge/pkg/api/upgrade/v1alpha1"
+	"github.com/kedgeos/kedge/pkg/cluster/upgrade"
 )
 
 // told says a change, or the error in its place.
@@ -62,9 +63,14 @@ the plan is paused: nothing begins before it is resumed`},
 		{"retry without a failure", func(p *v1alpha1.Plan) { p.Spec.NodeSelector = labelled("node-role.kubernetes.io/control-plane") }, retry(true), "error: retry fleet: no node of the plan failed"},
 		{"rollback", nil, Rollback, `{"rollback":true}
 server-1 leaves os v1.4.0 for os v1.3.0, kubernetes v1.36.3
-edge-3 stays: it has nothing to go back to
-edge-2, edge-3 is on its way: it stops, or comes to its end and goes back then
+edge-2, edge-3: under way; what can be called back stops, the rest comes to its end and goes back then
 They go like an upgrade: workers first, drained, never more away than the plan allows, in its windows.`},
+		{"rollback with a node that stays", func(p *v1alpha1.Plan) { p.Spec.NodeSelector = labelled("stays") }, func(p Picture) (Change, error) {
+			p.Nodes = []Node{{Name: "a", Took: true, Stays: "it has nothing to go back to", State: upgrade.Done}}
+			return Rollback(p)
+		}, `{"rollback":true}
+a stays: it has nothing to go back to
+They go like an upgrade: workers first, drained, never more away than the plan allows.`},
 		{"rollback of a paused plan", func(p *v1alpha1.Plan) {
 			p.Spec.NodeSelector, p.Spec.Paused, p.Spec.Windows = labelled("node-role.kubernetes.io/control-plane"), true, nil
 		}, Rollback, `{"rollback":true}

@@ -45,7 +45,11 @@ func phase(p Picture) string { return cmp.Or(string(p.Phase), "New") }
 // all.
 func Draw(p Picture, local *time.Location, most int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s, %s\n", p.Name, phase(p), p.Target)
+	why := ""
+	if p.Reason != "" && p.Reason != string(p.Phase) {
+		why = " (" + p.Reason + ")"
+	}
+	fmt.Fprintf(&b, "%s: %s%s, %s\n", p.Name, phase(p), why, p.Target)
 	if p.Message != "" {
 		fmt.Fprintf(&b, "%s\n", p.Message)
 	}

@@ -103,15 +103,16 @@ func lostText(err error) string { return "still trying: " + err.Error() }
 type Terminal struct {
 	W     io.Writer
 	Local *time.Location
-	Nodes int // that are listed at most
+	Nodes int        // that are listed at most
+	Rows  func() int // of the terminal; 0 where that is not known
 
-	drawn []string
+	last  Picture
 	note  string
 	begun bool
 }
 
 func (t *Terminal) Show(p Picture) {
-	t.drawn = strings.Split(strings.TrimSuffix(Draw(p, t.Local, t.Nodes), "\n"), "\n")
+	t.last = p
 	t.draw()
 }
 
@@ -133,14 +134,31 @@ const (
 )
 
 func (t *Terminal) draw() {
-	lines := t.drawn
-	if t.note != "" {
-		lines = append(lines[:len(lines):len(lines)], "", t.note)
-	}
 	if !t.begun {
 		io.WriteString(t.W, wipe)
 		t.begun = true
 	}
 	// What does not change is not erased first, so nothing flickers.
-	io.WriteString(t.W, wrapOff+home+strings.Join(lines, eraseEnd+"\n")+eraseEnd+"\n"+eraseAll+wrapOn)
+	io.WriteString(t.W, wrapOff+home+strings.Join(t.lines(), eraseEnd+"\n")+eraseEnd+"\n"+eraseAll+wrapOn)
+}
+
+// lines are as many as the terminal shows: with fewer nodes if there is no room,
+// and cut off if that is not enough. The last row is for the cursor.
+func (t *Terminal) lines() []string {
+	room := t.Rows() - 1
+	draw := func(nodes int) []string {
+		lines := strings.Split(strings.TrimSuffix(Draw(t.last, t.Local, nodes), "\n"), "\n")
+		if t.note != "" {
+			lines = append(lines, "", t.note)
+		}
+		return lines
+	}
+	lines := draw(t.Nodes)
+	if excess := len(lines) - room; room > 0 && excess > 0 {
+		lines = draw(max(1, min(t.Nodes, len(t.last.Nodes))-excess-1)) // one says how many are left out
+		if len(lines) > room {
+			lines = append(lines[:room-1:room-1], lines[len(lines)-1])
+		}
+	}
+	return lines
 }
