@@ -25,12 +25,12 @@ const DefaultName = "fleet"
 
 // A Draft is a plan to be written.
 type Draft struct {
-	Name           string // "" means DefaultName
-	Image          string // of the system
-	Kubernetes     string // version or image
-	Selector       string // of nodes, as kubectl takes it; "" means all
-	Canary         string // how many nodes go first: a number or percentage; "" means none
-	Soak           time.Duration
+	Name           string   // "" means DefaultName
+	Image          string   // of the system
+	Kubernetes     string   // version or image
+	Selector       string   // of nodes, as kubectl takes it; "" means all
+	Canary         string   // how many nodes go first: a number or percentage; "" means none
+	Soak           string   // rest after them, a duration; "" means 1h
 	MaxUnavailable string   // number or percentage; "" means 1
 	Windows        []string // such as "Sat,Sun 02:00-05:00"; none means at any time
 	Zone           string   // of the windows; "" means UTC
@@ -48,7 +48,7 @@ func (d *Draft) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&d.Kubernetes, "kubernetes", "", "`version` of Kubernetes beside it, or the reference of an image that brings one")
 	fs.StringVar(&d.Selector, "selector", "", "`labels` of the nodes, such as site=berlin,!spare (default: all nodes)")
 	fs.StringVar(&d.Canary, "canary", "", "`number` or percentage of nodes that go first and alone")
-	fs.DurationVar(&d.Soak, "soak", time.Hour, "rest after the canary, a `duration`")
+	fs.StringVar(&d.Soak, "soak", "", "rest after the canary, a `duration` such as 30m (default: 1h)")
 	fs.StringVar(&d.MaxUnavailable, "max-unavailable", "1", "`number` or percentage of nodes that may be away at once")
 	fs.Func("window", "`time` at which nodes may restart, such as \"Sat 02:00-05:00\", \"Mon-Fri 22:00-04:00\" or \"02:00-05:00\"; may be given again (default: any)", func(s string) error {
 		d.Windows = append(d.Windows, s)
@@ -57,7 +57,7 @@ func (d *Draft) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&d.Zone, "zone", "", "time zone of the windows, a `name` such as Europe/Berlin (default: UTC)")
 	fs.StringVar(&d.Spread, "spread", "", "`label` of which nodes of only one value are away at once, such as topology.kubernetes.io/zone")
 	fs.StringVar(&d.HaltAfter, "halt-after", "1", "`number` or percentage of nodes whose failure stops the plan")
-	fs.IntVar(&d.Retries, "retries", 0, "how `often` a node tries again before its failure counts")
+	fs.IntVar(&d.Retries, "retries", 0, "`number` of times that a node tries again before its failure counts")
 	fs.BoolVar(&d.RollbackAll, "rollback-all", false, "when the plan stops, take back the nodes that it had upgraded, too")
 	fs.BoolVar(&d.Late, "late", false, "download when it is a node's turn, not as soon as the plan is there")
 	fs.BoolVar(&d.AllowDowngrade, "allow-downgrade", false, "take an older release, too")
@@ -175,10 +175,13 @@ func (d Draft) pace(s *v1alpha1.PlanSpec) error {
 		if err != nil {
 			return err
 		}
-		if d.Soak < 0 {
-			return wrong("--soak", "a duration such as 30m or 2h", "%s is less than nothing", d.Soak)
+		soak, err := time.ParseDuration(orElse(d.Soak, "1h"))
+		if err != nil || soak < 0 {
+			return wrong("--soak", "a duration such as 30m or 2h", "%q", d.Soak)
 		}
-		s.Steps = []v1alpha1.Step{{Max: n, Soak: metav1.Duration{Duration: d.Soak}}}
+		s.Steps = []v1alpha1.Step{{Max: n, Soak: metav1.Duration{Duration: soak}}}
+	} else if d.Soak != "" {
+		return wrong("--soak", "--canary 1 names one", "there is no canary to rest after")
 	}
 	away, err := amount("--max-unavailable", orElse(d.MaxUnavailable, "1"))
 	if err != nil {
