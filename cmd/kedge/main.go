@@ -1,5 +1,5 @@
 // Command kedge is the tool of the build machine: it builds images, changes
-// finished ones and runs them.
+// finished ones, runs them, and steers the upgrades of clusters.
 package main
 
 import (
@@ -39,6 +39,7 @@ func commands() []*cli.Command {
 		pullCommand(),
 		channelCommand(),
 		configCommand(),
+		planCommand(),
 		runCommand(),
 		versionCommand(),
 	}

@@ -20,7 +20,11 @@ func TestMain(m *testing.M) {
 
 // TestStories runs the commands as a user meets them.
 func TestStories(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata"})
+	testscript.Run(t, testscript.Params{
+		Dir:       "testdata",
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"cluster": clusterCommand},
+		Condition: condition,
+	})
 }
 
 // makeImage writes a small image whose manifest vouches for one file.

@@ -29,7 +29,7 @@ var only = map[string][]string{
 	"k8s.io/":                  {"pkg/api/upgrade", "pkg/generated", "pkg/cluster"},
 	"os/exec":                  {"pkg/sys", "hack", "_test.go"},
 	"golang.org/x/sys/":        {"pkg/sys"},
-	module + "pkg/cluster":     {"pkg/cluster", "cmd/upgrade-controller"},
+	module + "pkg/cluster":     {"pkg/cluster", "cmd/upgrade-controller", "cmd/kedge/plan.go"},
 	module + "pkg/sys/systest": {"_test.go"},
 }
 
@@ -139,6 +139,8 @@ func TestCheckSees(t *testing.T) {
 		{"pkg/node/boot/boot.go", "os/exec", "belongs to"},
 		{"pkg/node/boot/boot_test.go", "os/exec", ""},
 		{"cmd/agent/main.go", "k8s.io/client-go/kubernetes", "belongs to"},
+		{"cmd/kedge/plan.go", module + "pkg/cluster/plans", ""},
+		{"cmd/kedge/run.go", module + "pkg/cluster/plans", "belongs to"},
 		{"pkg/util/util.go", "fmt", "on no floor"},
 	} {
 		got := strings.Join(check(c.file, []*ast.ImportSpec{{Path: &ast.BasicLit{Value: strconv.Quote(c.imp)}}}), "\n")

@@ -13,23 +13,7 @@ import (
 
 // Decide says what every node is to do and how every plan stands.
 func Decide(in Input) Decision {
-	c := newCluster(in)
-	plans := make([]*plan, 0, len(in.Plans))
-	for _, p := range in.Plans {
-		if p.DeletionTimestamp == nil {
-			plans = append(plans, c.open(p))
-		}
-	}
-	// The older plan wins wherever two want the same.
-	slices.SortFunc(plans, func(a, b *plan) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
-	})
-	unread := map[types.UID]bool{}
-	for _, p := range plans {
-		c.claim(p)
-		unread[p.UID] = p.invalid != ""
-	}
-	c.release(unread)
+	c, plans := open(in)
 	d := Decision{Statuses: make(map[string]v1alpha1.PlanStatus, len(plans))}
 	for _, p := range plans {
 		d.Statuses[p.Name] = c.decide(p)
@@ -45,6 +29,28 @@ func Decide(in Input) Decision {
 	}
 	d.Again = c.again
 	return d
+}
+
+// open reads the plans and gives them their nodes. They come in the order of
+// their age: the older one wins wherever two want the same.
+func open(in Input) (*cluster, []*plan) {
+	c := newCluster(in)
+	plans := make([]*plan, 0, len(in.Plans))
+	for _, p := range in.Plans {
+		if p.DeletionTimestamp == nil {
+			plans = append(plans, c.open(p))
+		}
+	}
+	slices.SortFunc(plans, func(a, b *plan) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
+	})
+	unread := map[types.UID]bool{}
+	for _, p := range plans {
+		c.claim(p)
+		unread[p.UID] = p.invalid != ""
+	}
+	c.release(unread)
+	return c, plans
 }
 
 // A cluster is what all plans share within one decision.

@@ -95,7 +95,7 @@ func TestStatusCounts(t *testing.T) {
 	if s.Progress != "2/8" || s.TargetText != "os v2.0.0" || len(s.Failures) != 1 || s.Failures[0].Node != "w4" || s.ObservedGeneration != 1 {
 		t.Errorf("status is %+v", s)
 	}
-	if len(s.Conditions) != 5 {
+	if len(s.Conditions) != 6 {
 		t.Errorf("conditions are %v", s.Conditions)
 	}
 }
@@ -205,5 +205,19 @@ func TestGivingUpIsWrittenDown(t *testing.T) {
 	g := one(t, f).Spec
 	if g.GaveUp == nil || !g.GaveUp.At.Equal(stamp(noon)) || !strings.Contains(g.GaveUp.Message, "has not begun") || g.GrantedAt == nil || g.State != v1alpha1.GoalStaged {
 		t.Errorf("goal is %+v", g)
+	}
+}
+
+// TestReadySince holds that the condition which the API server gives to new
+// plans gets a real time.
+func TestReadySince(t *testing.T) {
+	f := newFleet()
+	p := f.plan("p")
+	f.nodes("w1")
+	p.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "New", LastTransitionTime: metav1.Unix(0, 0)}}
+	for _, c := range Decide(f.Input).Statuses["p"].Conditions {
+		if c.Type == v1alpha1.ConditionReady && (c.Status != metav1.ConditionFalse || !c.LastTransitionTime.Time.Equal(noon)) {
+			t.Errorf("Ready is %s since %s", c.Status, c.LastTransitionTime)
+		}
 	}
 }

@@ -38,26 +38,44 @@ func (r *rollout) hold(reason, message string) {
 	r.holds = append(r.holds, hold{reason, message})
 }
 
-// decide does one plan: its goals go to the machines, its status is returned.
-func (c *cluster) decide(p *plan) v1alpha1.PlanStatus {
+// A stop is why a plan has no rollout.
+type stop struct {
+	phase           v1alpha1.PlanPhase
+	reason, message string
+}
+
+// enter looks at one plan, and gives it the nodes whose goals it may set. There
+// is either a rollout or a stop.
+func (c *cluster) enter(p *plan) (r *rollout, complete bool, s *stop) {
 	if p.invalid != "" {
-		return p.stopped(c, v1alpha1.PlanInvalid, "Invalid", p.invalid)
+		return nil, false, &stop{v1alpha1.PlanInvalid, "Invalid", p.invalid}
 	}
 	if why := c.resolve(p); why != "" {
-		return p.stopped(c, v1alpha1.PlanPending, "NotResolved", "the release is not known: "+why)
+		return nil, false, &stop{v1alpha1.PlanPending, "NotResolved", "the release is not known: " + why}
 	}
-	r := &rollout{cluster: c, plan: p}
+	r = &rollout{cluster: c, plan: p}
 	r.look()
 	if len(p.nodes) == 0 {
-		return p.stopped(c, v1alpha1.PlanPending, "NoNodes", "no node is chosen")
+		return nil, false, &stop{v1alpha1.PlanPending, "NoNodes", "no node is chosen"}
 	}
-	complete := r.complete()
+	complete = r.complete()
 	if !complete {
 		for _, m := range p.nodes {
 			if m.holder == nil && p.rival(m) == nil {
 				m.holder = p
 			}
 		}
+	}
+	return r, complete, nil
+}
+
+// decide does one plan: its goals go to the machines, its status is returned.
+func (c *cluster) decide(p *plan) v1alpha1.PlanStatus {
+	r, complete, s := c.enter(p)
+	if s != nil {
+		return p.stopped(c, s.phase, s.reason, s.message)
+	}
+	if !complete {
 		r.act()
 	}
 	return r.status(complete)

@@ -238,6 +238,12 @@ func (p *plan) conditions(c *cluster, s *v1alpha1.PlanStatus, reason string, pro
 	}
 	// The phase of a plan that is complete is the reason, too.
 	set(v1alpha1.ConditionComplete, s.Phase == v1alpha1.PlanComplete, string(s.Phase), s.Progress)
+	// Without this one, Fleet takes any plan for ready and goes on to the next
+	// clusters. The API server gives it to new plans, from no real time on.
+	if c := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionReady); c != nil && c.LastTransitionTime.Unix() == 0 {
+		meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionReady)
+	}
+	set(v1alpha1.ConditionReady, s.Phase == v1alpha1.PlanComplete, string(s.Phase), s.Message)
 }
 
 // also says what nodes on their way do.

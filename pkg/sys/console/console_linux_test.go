@@ -82,3 +82,16 @@ func TestReadLineEnds(t *testing.T) {
 		t.Errorf("ReadLine = %v, want context.Canceled", err)
 	}
 }
+
+func TestRows(t *testing.T) {
+	near, far := terminal(t)
+	if got := Rows(near.File); got != 0 {
+		t.Errorf("%d rows before the size is set", got)
+	}
+	if err := unix.IoctlSetWinsize(int(far.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}); err != nil {
+		t.Fatal(err)
+	}
+	if got := Rows(near.File); got != 24 {
+		t.Errorf("%d rows, want 24", got)
+	}
+}

@@ -30,6 +30,7 @@ type Plan struct {
 	Spec PlanSpec `json:"spec"`
 	// Status is how far it is; the controller writes it.
 	// +optional
+	// +kubebuilder:default={nodes:0, staged:0, updating:0, updated:0, unavailable:0, failed:0, conditions:{{type:"Ready", status:"False", reason:"New", message:"no controller has looked at it yet", lastTransitionTime:"1970-01-01T00:00:00Z"}}}
 	Status PlanStatus `json:"status,omitempty"`
 }
 
@@ -561,6 +562,7 @@ const (
 	ConditionProgressing = "Progressing" // nodes change, or will without further cause; else the reason says why not
 	ConditionHalted      = "Halted"      // nodes failed, nothing goes on
 	ConditionComplete    = "Complete"    // every chosen node runs the target
+	ConditionReady       = "Ready"       // the same, by the name that GitOps programs and "kubectl wait" look for
 )
 
 // PlanStatus is how far a plan is.
@@ -609,7 +611,7 @@ type PlanStatus struct {
 	// NextWindow is when a window opens, or that one is open.
 	// +optional
 	NextWindow string `json:"nextWindow,omitempty"`
-	// Conditions: Valid, Resolved, Progressing, Halted and Complete.
+	// Conditions: Valid, Resolved, Progressing, Halted, Complete and Ready.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
