@@ -59,14 +59,17 @@ func extractFile(image, path, dir string) (string, error) {
 }
 
 // commandLine is the kernel command line of a direct boot: what the image's own
-// boot loader says, with more behind it. A mode in more takes the place of live.
+// boot loader says, with more behind it. A mode in more takes the place of live,
+// as does one for machines without state.
 func commandLine(m release.Manifest, more string) string {
 	serial := "ttyS0,115200"
 	if m.Arch == "arm64" {
 		serial = "ttyAMA0,115200"
 	}
 	line := "kedge.id=" + m.ID + " panic=10 quiet loglevel=4 console=tty0 console=" + serial
-	if _, ok := cmdline.Get(cmdline.Parse(more), "kedge.mode"); !ok {
+	_, mode := cmdline.Get(cmdline.Parse(more), "kedge.mode")
+	_, fallback := cmdline.Get(cmdline.Parse(more), "kedge.fallback_mode")
+	if !mode && !fallback {
 		line += " kedge.mode=live"
 	}
 	return strings.TrimSpace(line + " " + more)

@@ -14,6 +14,7 @@ func TestCommandLine(t *testing.T) {
 	for _, c := range []struct{ arch, more, want string }{
 		{"amd64", "", "kedge.id=0123456789abcdef panic=10 quiet loglevel=4 console=tty0 console=ttyS0,115200 kedge.mode=live"},
 		{"arm64", "kedge.mode=disk x", "kedge.id=0123456789abcdef panic=10 quiet loglevel=4 console=tty0 console=ttyAMA0,115200 kedge.mode=disk x"},
+		{"amd64", "kedge.fallback_mode=install", "kedge.id=0123456789abcdef panic=10 quiet loglevel=4 console=tty0 console=ttyS0,115200 kedge.fallback_mode=install"},
 	} {
 		if got := commandLine(release.Manifest{ID: "0123456789abcdef", Arch: c.arch}, c.more); got != c.want {
 			t.Errorf("commandLine(%s, %q) = %q, want %q", c.arch, c.more, got, c.want)
