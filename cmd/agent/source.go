@@ -138,14 +138,15 @@ func (wish *wish) pull(ctx context.Context, w io.Writer) (*os.File, error) {
 	return os.Open(wish.fetched)
 }
 
-// begin asks for room, and tells once what an earlier transfer has left.
+// begin asks for room, and tells what an earlier transfer has left, or one that
+// was broken off.
 func (wish wish) begin(w io.Writer) func(size, have int64) error {
-	told := false
+	told := int64(0)
 	return func(size, have int64) error {
-		if have > 0 && !told {
+		if have > told {
 			fmt.Fprintf(w, "kedge: fetch: go on after %s\n", install.Bytes(have))
+			told = have
 		}
-		told = true
 		return wish.room(size, have)
 	}
 }

@@ -83,7 +83,7 @@ func bootstrap() error {
 	if _, err := os.Stat(sources); err != nil {
 		sources = "/etc/apt/sources.list"
 	}
-	out, err := exec.Command("mmdebstrap", "--variant=minbase", "--include="+debianPackages, "", debianRoot+".new", sources).CombinedOutput()
+	out, err := exec.Command("mmdebstrap", "--format=tar", "--variant=minbase", "--include="+debianPackages, "", debianRoot+".new", sources).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("mmdebstrap: %w: %s", err, out)
 	}

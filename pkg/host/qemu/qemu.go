@@ -246,6 +246,7 @@ func (o Options) drives(a *arguments) {
 		boot++ // the network card comes first
 	}
 	var scsi, xhci bool
+	sata := 0
 	for i, d := range o.Drives {
 		id := fmt.Sprintf("drive%d", i)
 		format := d.Format
@@ -264,6 +265,10 @@ func (o Options) drives(a *arguments) {
 			drive += ",readonly=on"
 		}
 		device := o.device(d.Bus)
+		if o.Machine == "q35" && strings.HasPrefix(device, "ide-") { // a SATA port has one drive
+			device += fmt.Sprintf(",bus=ide.%d", sata)
+			sata++
+		}
 		if device == "scsi-cd" && !scsi {
 			scsi = true
 			a.add("-device", "virtio-scsi-pci")

@@ -136,10 +136,20 @@ func (d *download) restart() error {
 // run downloads what is missing and checks the whole; when a part of an earlier
 // time was wrong, once more from the start.
 func (d *download) run(ctx context.Context) error {
-	if err := d.o.again(ctx, func() (bool, error) { return d.attempt(ctx) }); err != nil {
+	first := true
+	err := d.o.again(ctx, func() (bool, error) {
+		if !first {
+			if err := d.begin(); err != nil {
+				return false, err
+			}
+		}
+		first = false
+		return d.attempt(ctx)
+	})
+	if err != nil {
 		return err
 	}
-	err := d.check(ctx)
+	err = d.check(ctx)
 	if !errors.Is(err, ErrDigest) || !d.old {
 		return err
 	}

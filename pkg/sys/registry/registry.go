@@ -95,8 +95,9 @@ type Options struct {
 	Stall    time.Duration          // a transfer that moves no byte for so long is broken off; 0 means 30 s to pull, 5 min to push
 	Progress func(done, size int64) // called as bytes of OS images move
 
-	// Begin is called by Pull before the first byte is written, with the size of
-	// the image and how much of it is there already. An error ends the Pull.
+	// Begin is called by Pull before the first byte is written, and when a transfer
+	// that was broken off goes on, with the size of the image and how much of it is
+	// there already. An error ends the Pull.
 	Begin func(size, have int64) error
 }
 
