@@ -1,17 +1,16 @@
-package source
+package registry
 
 import (
 	"fmt"
 
 	"github.com/kedgeos/kedge/pkg/format/registries"
-	"github.com/kedgeos/kedge/pkg/sys/registry"
 )
 
-// Access returns how a reference is pulled under registries.yaml: from which
+// OptionsFor returns how a reference is pulled under registries.yaml: from which
 // mirrors, as whom, with which certificates. Read reads the files that it names.
 // A layout needs none of it.
-func Access(ref string, f registries.File, read func(string) ([]byte, error)) (o registry.Options, err error) {
-	host, repository, err := registry.Split(ref)
+func OptionsFor(ref string, f registries.File, read func(string) ([]byte, error)) (o Options, err error) {
+	host, repository, err := Split(ref)
 	if err != nil || host == "" {
 		return o, err
 	}
@@ -28,7 +27,7 @@ func Access(ref string, f registries.File, read func(string) ([]byte, error)) (o
 			o.Access = a // it says how the registry itself is spoken to
 			continue
 		}
-		m := registry.Mirror{Name: e.Host, Repository: e.Repository, Access: a}
+		m := Mirror{Name: e.Host, Repository: e.Repository, Access: a}
 		if e.Prefix != "" {
 			m.Name += "/" + e.Prefix
 		}
@@ -37,7 +36,7 @@ func Access(ref string, f registries.File, read func(string) ([]byte, error)) (o
 	return o, nil
 }
 
-func access(host string, c registries.Config, read func(string) ([]byte, error)) (a registry.Access, err error) {
+func access(host string, c registries.Config, read func(string) ([]byte, error)) (a Access, err error) {
 	if a.Username, a.Password, err = c.Auth.User(); err != nil {
 		return a, fmt.Errorf("%s: configs: %s: auth: %w", registries.Path, host, err)
 	}
