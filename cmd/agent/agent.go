@@ -18,6 +18,7 @@ import (
 
 	"github.com/kedgeos/kedge/pkg/api/config"
 	"github.com/kedgeos/kedge/pkg/api/release"
+	ask "github.com/kedgeos/kedge/pkg/api/upgradesocket"
 	"github.com/kedgeos/kedge/pkg/cli"
 	"github.com/kedgeos/kedge/pkg/node/apply"
 	"github.com/kedgeos/kedge/pkg/node/boot"
@@ -413,8 +414,10 @@ func (d *daemon) updateTime(ctx context.Context, s network.State) {
 	}
 }
 
-// startKube writes kube's arguments and has PID 1 start it.
+// startKube writes kube's arguments and has PID 1 start it. The folder of the
+// socket that its pods see is there before, and stays.
 func (d *daemon) startKube(ctx context.Context) {
+	d.do(ctx, []apply.Step{apply.Dir{Path: ask.Folder, Mode: 0o750, Owner: fmt.Sprintf("root:%d", ask.Group)}})
 	d.giveKube(d.net.State().Node.String())
 	d.kube.start(ctx, func() { d.start(ctx, kubeService) })
 	d.stage(boot.StageKube)

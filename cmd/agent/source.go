@@ -108,7 +108,7 @@ func (wish *wish) pull(ctx context.Context, w io.Writer) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", registries.Path, err)
 	}
-	o, err := registry.Configured(wish.name, known, os.ReadFile)
+	o, err := registry.OptionsFor(wish.name, known, os.ReadFile)
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func jobLookUp(ctx context.Context, j *job.Job, host, image string) (found regis
 	if err != nil {
 		return found, fmt.Errorf("read %s: %w", registries.Path, err)
 	}
-	o, err := registry.Configured(image, known, read)
+	o, err := registry.OptionsFor(image, known, read)
 	if err != nil {
 		return found, err
 	}

@@ -1,6 +1,7 @@
 package addons
 
 import (
+	"encoding/base64"
 	"net"
 	"os"
 	"path/filepath"
@@ -8,7 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/kedgeos/kedge/cmd/kube/args"
+	"github.com/kedgeos/kedge/pkg/format/registries"
 )
 
 func server(t *testing.T) args.Config {
@@ -24,8 +28,8 @@ func TestBundled(t *testing.T) {
 		t.Fatalf("Bundled = %q, %v", disabled, err)
 	}
 	names, err := manifests(c.ManifestsDir())
-	if err != nil || !slices.Contains(names, "coredns.yaml") {
-		t.Fatalf("manifests = %q, %v, want coredns.yaml among them", names, err)
+	if want := []string{"coredns.yaml", "upgrade-controller.yaml"}; err != nil || !slices.Equal(names, want) {
+		t.Fatalf("manifests = %q, %v, want %q", names, err, want)
 	}
 	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join(c.ManifestsDir(), name))
@@ -52,14 +56,58 @@ func TestBundledFollowsTheCluster(t *testing.T) {
 	if _, err := Bundled(c); err != nil {
 		t.Fatal(err)
 	}
-	data, err := os.ReadFile(filepath.Join(c.ManifestsDir(), "coredns.yaml"))
+	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"clusterIP: 10.96.0.10", "kubernetes edge.local", CoreDNSImage} {
-		if !strings.Contains(string(data), want) {
-			t.Errorf("coredns.yaml has no %q", want)
+	for name, words := range map[string][]string{
+		"coredns.yaml":            {"clusterIP: 10.96.0.10", "kubernetes edge.local", CoreDNSImage},
+		"upgrade-controller.yaml": {`path: "` + self + `"`, `image: "kedge.local/pause:v1"`, args.Version},
+	} {
+		data, err := os.ReadFile(filepath.Join(c.ManifestsDir(), name))
+		if err != nil {
+			t.Fatal(err)
 		}
+		for _, want := range words {
+			if !strings.Contains(string(data), want) {
+				t.Errorf("%s has no %q", name, want)
+			}
+		}
+	}
+}
+
+// What this server is told of registries comes to the upgrade controller.
+func TestRegistriesSecret(t *testing.T) {
+	dir := t.TempDir()
+	ca, file := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "registries.yaml")
+	if text, err := registriesSecret(file); text != "" || err != nil {
+		t.Errorf("without a file: %q, %v", text, err)
+	}
+	text := "configs: {registry.example: {tls: {ca_file: " + ca + "}}}\n"
+	for name, content := range map[string]string{ca: "a certificate", file: text} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	secret, err := registriesSecret(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := decode([]byte(secret))
+	if err != nil || len(objects) != 1 {
+		t.Fatalf("%d objects, %v", len(objects), err)
+	}
+	data, _, _ := unstructured.NestedStringMap(objects[0].Object, "data")
+	for path, want := range map[string]string{registries.Path: text, ca: "a certificate"} {
+		if got, err := base64.StdEncoding.DecodeString(data[registries.SecretKey(path)]); err != nil || string(got) != want {
+			t.Errorf("%s is %q, %v", path, got, err)
+		}
+	}
+	if err := os.WriteFile(file, []byte("mirrors: ["), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := registriesSecret(file); text != "" || err != nil {
+		t.Errorf("with a file that is not sound: %q, %v", text, err)
 	}
 }
 
@@ -68,13 +116,13 @@ func TestBundledDisabled(t *testing.T) {
 	if _, err := Bundled(c); err != nil {
 		t.Fatal(err)
 	}
-	c.Disable = []string{"coredns", "traefik"}
+	c.Disable = []string{"coredns", "traefik", "upgrade-controller"}
 	disabled, err := Bundled(c)
-	if err != nil || !slices.Equal(disabled, []string{"coredns.yaml"}) {
+	if err != nil || !slices.Equal(disabled, []string{"coredns.yaml", "upgrade-controller.yaml"}) {
 		t.Errorf("Bundled = %q, %v", disabled, err)
 	}
-	if names, err := manifests(c.ManifestsDir()); err != nil || slices.Contains(names, "coredns.yaml") {
-		t.Errorf("manifests = %q, %v, want coredns.yaml gone", names, err)
+	if names, err := manifests(c.ManifestsDir()); err != nil || len(names) > 0 {
+		t.Errorf("manifests = %q, %v, want none", names, err)
 	}
 }
 

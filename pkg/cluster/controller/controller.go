@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -33,7 +32,6 @@ import (
 	"github.com/kedgeos/kedge/pkg/cluster/resolve"
 	"github.com/kedgeos/kedge/pkg/format/minisign"
 	"github.com/kedgeos/kedge/pkg/format/registries"
-	"github.com/kedgeos/kedge/pkg/sys/registry"
 )
 
 // Options are how a controller runs; the zero value is that of a pod of the
@@ -44,7 +42,7 @@ type Options struct {
 	Identity   string // in the lease; "" means the host's name
 	Listen     string // address of /metrics and /healthz; "" serves none
 	Keys       string // folder of .pub files by which channels may be signed; "" for none
-	Registries string // folder with registries.yaml and what it names, by registries.SecretKey; "" for none
+	Registries string // file in the form of registries.yaml; "" for none
 }
 
 // Flags adds the options to a command's flags.
@@ -52,8 +50,8 @@ func (o *Options) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&o.Kubeconfig, "kubeconfig", "", "`file` that tells how to reach the cluster; without it the pod's account is used")
 	fs.StringVar(&o.Namespace, "namespace", "kedge-system", "`namespace` of the lease by which one of several controllers leads")
 	fs.StringVar(&o.Listen, "listen", ":8080", "`address` that serves /metrics and /healthz")
-	fs.StringVar(&o.Registries, "registries", "/etc/kedge/registries", "`folder` with the entries of the Secret that tells of mirrors and private registries")
 	fs.StringVar(&o.Keys, "keys", "/etc/kedge/upgrade-keys", "`folder` with the .pub files of the keys that may sign channels")
+	fs.StringVar(&o.Registries, "registries", "/etc/kedge/registries/registries.yaml", "`file` that says how registries are spoken to, as k3s's registries.yaml does; none is no error")
 }
 
 // Times of the election, by the client's own advice.
@@ -72,7 +70,10 @@ var (
 // Run leads, or waits to lead, until the end of ctx. After an error the process
 // should end: nothing of it goes on then.
 func Run(ctx context.Context, o Options) error {
-	config, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
+	config, err := rest.InClusterConfig()
+	if o.Kubeconfig != "" {
+		config, err = clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNoCluster, err)
 	}
@@ -236,35 +237,13 @@ func (c *controller) newLoop(ctx context.Context) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &resolve.Resolver{Keys: c.keys, ConfigMap: c.configMap, Registry: c.registry, Now: c.now}
+	r := &resolve.Resolver{Keys: c.keys, ConfigMap: c.configMap, Registries: c.registries, Read: c.named, Now: c.now}
 	l.facts.resolve, l.facts.check, l.facts.kick, l.facts.now, l.facts.every = r.Resolve, checker.Check, l.kick, c.now, c.checkEvery
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
 	broadcaster.StartRecordingToSink(&core.EventSinkImpl{Interface: c.core.Events("")})
 	l.events = broadcaster.NewRecorder(c.scheme, corev1.EventSource{Component: "upgrade-controller"})
 	l.caches, err = openCaches(ctx, c.config, c.scheme, l.kick)
 	return l, err
-}
-
-// registry says how the registry of an image is spoken to. The Secret is read each
-// time, so that a changed one counts.
-func (c *controller) registry(image string) (registry.Options, error) {
-	read := func(path string) ([]byte, error) {
-		return os.ReadFile(filepath.Join(c.Registries, registries.SecretKey(path)))
-	}
-	if c.Registries == "" {
-		return registry.Options{}, nil
-	}
-	text, err := read(registries.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return registry.Options{}, nil
-	} else if err != nil {
-		return registry.Options{}, err
-	}
-	f, err := registries.Parse(text)
-	if err != nil {
-		return registry.Options{}, fmt.Errorf("read %s: %w", registries.Path, err)
-	}
-	return registry.Configured(image, f, read)
 }
 
 // keys reads the keys that may sign channels. They are read each time, so that a
@@ -289,6 +268,32 @@ func (c *controller) keys() (keys []minisign.PublicKey, err error) {
 		keys = append(keys, k)
 	}
 	return keys, nil
+}
+
+// named reads a file that registries.yaml names: from beside it, where the Secret
+// has it by another name, or where it says.
+func (c *controller) named(path string) ([]byte, error) {
+	b, err := os.ReadFile(filepath.Join(filepath.Dir(c.Registries), registries.SecretKey(path)))
+	if errors.Is(err, os.ErrNotExist) {
+		return os.ReadFile(path)
+	}
+	return b, err
+}
+
+// registries reads how registries are spoken to, each time.
+func (c *controller) registries() (registries.File, error) {
+	text, err := os.ReadFile(c.Registries)
+	if c.Registries == "" || errors.Is(err, os.ErrNotExist) {
+		return registries.File{}, nil
+	}
+	if err != nil {
+		return registries.File{}, err
+	}
+	f, err := registries.Parse(text)
+	if err != nil {
+		return f, fmt.Errorf("read %s: %w", c.Registries, err)
+	}
+	return f, nil
 }
 
 func (c *controller) configMap(ctx context.Context, namespace, name string) (map[string]string, error) {

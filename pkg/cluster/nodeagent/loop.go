@@ -8,6 +8,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -228,6 +229,7 @@ func (l *Loop) look(ctx context.Context, v *View) error {
 	left, err := leaving(pods, drain)
 	for i := range left {
 		v.Node.Left = append(v.Node.Left, l.left(&left[i]))
+		v.Node.Blocked = v.Node.Blocked || l.blocked[podName(&left[i])] != ""
 	}
 	return err
 }
@@ -425,9 +427,24 @@ func (a Evict) do(ctx context.Context, l *Loop) error {
 			remove = l.Cluster.Delete
 		}
 		if err := remove(ctx, p, a.Drain.GracePeriodSeconds); err != nil && !apierrors.IsNotFound(err) {
-			blocked[podName(p)] = err.Error()
+			blocked[podName(p)] = refusal(err)
 		}
 	}
 	l.blocked = blocked
 	return nil
+}
+
+// refusal says why a pod is not evicted. What names the disruption budget is
+// not in the text of the error.
+func refusal(err error) string {
+	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
+		if d := status.Status().Details; d != nil {
+			for _, c := range d.Causes {
+				if c.Type == policyv1.DisruptionBudgetCause && c.Message != "" {
+					return c.Message
+				}
+			}
+		}
+	}
+	return err.Error()
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kedgeos/kedge/pkg/api/upgrade/v1alpha1"
@@ -136,7 +137,7 @@ func TestBlockedDrain(t *testing.T) {
 				t.Errorf("left: %s", got)
 			}
 			if c.phase == v1alpha1.NodeFailed {
-				want := "pods have not left within 2m0s: 1 pods are left: shop/web (PodDisruptionBudget web allows no eviction)"
+				want := "pods have not left within 2m0s: 1 pods are left: shop/web (The disruption budget web needs 1 healthy pods and has 1 currently)"
 				if got := w.nu().Status.Message; got != want {
 					t.Errorf("message is %q, want %q", got, want)
 				}
@@ -165,6 +166,9 @@ func TestCalledBack(t *testing.T) {
 	w.budget = true
 	w.want(activeGoal(osTarget(2)))
 	w.run(10)
+	if s := w.nu().Status; !meta.IsStatusConditionFalse(s.Conditions, ConditionDrained) || !strings.Contains(s.Message, "disruption budget web") {
+		t.Errorf("it does not say what blocks it: %s, %+v", s.Message, s.Conditions)
+	}
 	w.want(stagedGoal(osTarget(2)))
 	w.run(4)
 	w.check(v1alpha1.NodeStaged, false, "stage")
@@ -452,12 +456,12 @@ func TestAgentThatDoesNotAnswer(t *testing.T) {
 	w.m.silent = true
 	w.run(12)
 	s := w.nu().Status
-	if c := s.Conditions[0]; c.Type != ConditionAgent || c.Status != metav1.ConditionFalse || s.Phase != v1alpha1.NodeIdle || w.writes != before+1 {
+	if c := s.Conditions[0]; c.Type != ConditionAgent || c.Status != metav1.ConditionFalse || s.Phase != v1alpha1.NodeIdle || s.Message != "the agent of this machine does not answer" || w.writes != before+1 {
 		t.Errorf("status is %+v after %d writes", s, w.writes-before)
 	}
 	w.m.silent = false
 	w.run(2)
-	if c := w.nu().Status.Conditions[0]; c.Status != metav1.ConditionTrue {
-		t.Errorf("then: %+v", c)
+	if s := w.nu().Status; s.Conditions[0].Status != metav1.ConditionTrue || s.Message != "" {
+		t.Errorf("then: %+v", s)
 	}
 }

@@ -48,6 +48,8 @@ type Node struct {
 	// Left are the pods that still have to leave, for people, each with the reason
 	// why it could not be evicted; looked at only for a node that is leaving.
 	Left []string
+	// Blocked says that one of them was refused its eviction.
+	Blocked bool
 }
 
 // View is all that Next looks at.
@@ -78,6 +80,11 @@ func Next(v View) Decision {
 	if v.Status == nil {
 		d.st = *d.prev.DeepCopy()
 		d.condition(ConditionAgent, false, "NoAnswer", "%v", v.Error)
+		switch d.st.Phase {
+		case v1alpha1.NodeRolledBack, v1alpha1.NodeFailed: // the message is why
+		default:
+			d.st.Message = "the agent of this machine does not answer"
+		}
 		return Decision{Status: d.st}
 	}
 	d.say = *v.Status
@@ -515,6 +522,9 @@ func (d *decider) leave(do Action) {
 	}
 	left := some(d.Node.Left)
 	d.st.Reason, d.st.Message = "PodsLeft", limited(left, 2048)
+	if d.Node.Blocked { // told at once: it may need somebody
+		d.condition(ConditionDrained, false, "Blocked", "%s", left)
+	}
 	evict := Evict{Drain: *drain}
 	if t := drain.Timeout; t != nil && t.Duration > 0 && d.Now.Sub(d.Node.Leaving) > t.Duration {
 		switch drain.WhenBlocked {

@@ -264,7 +264,9 @@ func newWorld(t *testing.T, pods ...*corev1.Pod) *world {
 		}
 		e := create.GetObject().(*policyv1.Eviction)
 		if w.budget {
-			return true, nil, apierrors.NewTooManyRequests("PodDisruptionBudget web allows no eviction", 10)
+			no := apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
+			no.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: policyv1.DisruptionBudgetCause, Message: "The disruption budget web needs 1 healthy pods and has 1 currently"}}
+			return true, nil, no
 		}
 		w.evicted = append(w.evicted, e.Name)
 		return true, nil, w.core.Tracker().Delete(corev1.SchemeGroupVersion.WithResource("pods"), e.Namespace, e.Name)

@@ -8,10 +8,12 @@ package resolve
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/api/upgrade/v1alpha1"
 	"github.com/kedgeos/kedge/pkg/format/minisign"
+	"github.com/kedgeos/kedge/pkg/format/registries"
 	"github.com/kedgeos/kedge/pkg/sys/fetch"
 	"github.com/kedgeos/kedge/pkg/sys/registry"
 )
@@ -29,10 +32,11 @@ type Resolver struct {
 	Keys func() ([]minisign.PublicKey, error)
 	// ConfigMap returns the entries of one.
 	ConfigMap func(ctx context.Context, namespace, name string) (map[string]string, error)
-	// Registry says how the registry of an image is spoken to; nil for the usual
-	// way.
-	Registry func(image string) (registry.Options, error)
-	Now      func() time.Time
+	// Registries returns how registries are spoken to; nil for all by HTTPS. Read
+	// reads the files that it names; nil for those here.
+	Registries func() (registries.File, error)
+	Read       func(path string) ([]byte, error)
+	Now        func() time.Time
 }
 
 // Needed tells whether a plan's target has to be looked up: one that names only
@@ -99,21 +103,58 @@ func (r *Resolver) describe(ctx context.Context, image string, kind release.Kind
 	if err != nil {
 		return "", registry.Release{}, err
 	}
-	var o registry.Options
-	if r.Registry != nil {
-		if o, err = r.Registry(image); err != nil {
-			return "", registry.Release{}, err
-		}
+	o, err := r.options(image)
+	if err != nil {
+		return "", registry.Release{}, err
 	}
 	digest, found, err := registry.Describe(ctx, image, o)
 	if err != nil {
-		return "", registry.Release{}, err
+		return "", registry.Release{}, hinted(err)
 	}
 	if release.Kind(found.Kind) != kind {
 		what := map[release.Kind]string{release.System: "a whole system: name it as os.image", release.Kubernetes: "Kubernetes alone: name it as kubernetes.image"}
 		return "", registry.Release{}, fmt.Errorf("%s is %s", image, cmp.Or(what[release.Kind(found.Kind)], "of a kind that this program does not know: "+found.Kind))
 	}
 	return digest, found, nil
+}
+
+// options are those by which an image is looked up. It is tried a second time
+// only: whoever asks will ask again.
+func (r *Resolver) options(image string) (o registry.Options, err error) {
+	if r.Registries != nil {
+		f, err := r.Registries()
+		if err != nil {
+			return o, err
+		}
+		if o, err = registry.OptionsFor(image, f, r.read); err != nil {
+			return o, err
+		}
+	}
+	o.Tries = 2
+	return o, nil
+}
+
+func (r *Resolver) read(path string) ([]byte, error) {
+	if r.Read != nil {
+		return r.Read(path)
+	}
+	return os.ReadFile(path)
+}
+
+// hinted says where it belongs what is missing to speak to a registry.
+func hinted(err error) error {
+	what := ""
+	switch {
+	case errors.Is(err, registry.ErrUnauthorized):
+		what = "as whom to ask"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		what = "that it speaks plain HTTP, by an endpoint http://…"
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		what = "which certificate to trust"
+	default:
+		return err
+	}
+	return fmt.Errorf("%w: the Secret upgrade-registries beside the controller can say %s, in a registries.yaml", err, what)
 }
 
 // channel reads the document of a channel.

@@ -20,13 +20,22 @@ import (
 	"github.com/kedgeos/kedge/pkg/api/channel"
 	"github.com/kedgeos/kedge/pkg/api/upgrade/v1alpha1"
 	"github.com/kedgeos/kedge/pkg/format/minisign"
+	"github.com/kedgeos/kedge/pkg/format/registries"
 	"github.com/kedgeos/kedge/pkg/sys/registry"
 )
 
 // push puts an image into a registry of its own and returns its reference.
 func push(t *testing.T, r registry.Release) (ref, digest string) {
 	t.Helper()
-	s := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
+	_, ref, digest = serve(t, r)
+	return ref, digest
+}
+
+// serve is push that also returns what answers for the registry.
+func serve(t *testing.T, r registry.Release) (h http.Handler, ref, digest string) {
+	t.Helper()
+	h = ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
+	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	file := filepath.Join(t.TempDir(), "image")
 	if err := os.WriteFile(file, []byte("an image"), 0o644); err != nil {
@@ -37,7 +46,7 @@ func push(t *testing.T, r registry.Release) (ref, digest string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ref, digest
+	return h, ref, digest
 }
 
 func system(image string) *v1alpha1.Plan {
@@ -49,7 +58,7 @@ func kube(image, version string) *v1alpha1.Plan {
 }
 
 func TestImages(t *testing.T) {
-	r := &Resolver{Registry: func(string) (registry.Options, error) { return registry.Options{Tries: 1}, nil }}
+	r := &Resolver{}
 	ref, digest := push(t, registry.Release{Version: "2.0.0", Kubernetes: "v1.36.3", UpgradeFrom: ">=1.0.0"})
 	got, err := r.Resolve(t.Context(), system(ref))
 	if want := (v1alpha1.OSTarget{Image: ref, Digest: digest, Version: "2.0.0", KubernetesVersion: "v1.36.3", UpgradeFrom: ">=1.0.0"}); err != nil || *got.OS != want || got.Kubernetes != nil {
@@ -84,6 +93,34 @@ func TestImages(t *testing.T) {
 		if _, err := r.Resolve(t.Context(), c.plan); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: Resolve = %v, want %q", name, err, c.want)
 		}
+	}
+}
+
+// A registry that asks for a name and a password: the error says where they
+// belong, and there they are found.
+func TestPrivateRegistry(t *testing.T) {
+	open, ref, _ := serve(t, registry.Release{Version: "2.0.0"})
+	closed := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "fleet" || password != "secret" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="registry"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		open.ServeHTTP(w, r)
+	}))
+	t.Cleanup(closed.Close)
+	host := closed.Listener.Addr().String()
+	_, name, _ := strings.Cut(ref, "/")
+	p := system(host + "/" + name)
+	r := &Resolver{}
+	if _, err := r.Resolve(t.Context(), p); !errors.Is(err, registry.ErrUnauthorized) || !strings.Contains(err.Error(), "Secret upgrade-registries") {
+		t.Errorf("without a name: %v", err)
+	}
+	r.Registries = func() (registries.File, error) {
+		return registries.Parse([]byte("configs: {\"" + host + "\": {auth: {username: fleet, password: secret}}}"))
+	}
+	if got, err := r.Resolve(t.Context(), p); err != nil || got.OS.Version != "2.0.0" {
+		t.Errorf("with it: %+v, %v", got.OS, err)
 	}
 }
 

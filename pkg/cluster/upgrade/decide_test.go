@@ -161,7 +161,7 @@ var rows = []row{
 	{"a selector that matches nobody is no completion", func(p *planSpec) {
 		p.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "x"}}
 	}, "w1", nil, "Pending/NoNodes"},
-	{"a node without a NodeUpgrade gets one", nil, "w1:silent", nil, "goals: w1=Staged/Stage | Waiting/NoAgent | the agent of w1 has not said anything yet"},
+	{"a node without a NodeUpgrade gets one", nil, "w1:silent", nil, "goals: w1=Staged/Stage | Waiting/NoAgent | w1: its agent has not said anything yet"},
 	{"a node that runs the release by itself is left alone", nil, "w1:runs", nil, "goals: none | Complete/Complete 1/1"},
 	{"a node that joins later is upgraded", nil, "w1:done w2", nil, "goals: w2=Staged/Stage | 1/2"},
 	{"a node that is gone with its upgrade frees its place", nil, "w2:staged", func(f *fleet) {

@@ -298,10 +298,10 @@ func loadingText(loading []*state) string {
 	slow := slices.MinFunc(loading, func(a, b *state) int { return int(a.say.Downloaded - b.say.Downloaded) })
 	if len(loading) == 1 {
 		switch {
-		case slow.say.Message != "" && slow.knows():
-			return slow.Name + " downloads: " + slow.say.Message
-		case !slow.knows():
+		case slow.changed || !slow.knows():
 			return slow.Name + " is told to download"
+		case slow.say.Message != "":
+			return slow.Name + " downloads: " + slow.say.Message
 		}
 		return fmt.Sprintf("%s downloads, %d %%", slow.Name, slow.say.Downloaded)
 	}

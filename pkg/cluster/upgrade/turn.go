@@ -130,7 +130,7 @@ func (r *rollout) holdRank(turn, candidates int) {
 			case away:
 				r.hold("NotReady", s.Name+" is not Ready, and it is its turn")
 			case silent:
-				r.hold("NoAgent", "the agent of "+s.Name+" has not said anything yet")
+				r.hold("NoAgent", s.Name+": "+orElse(s.say.Message, "its agent has not said anything yet"))
 			case taken:
 				r.hold("OtherPlan", s.Name+": "+s.why)
 			}

@@ -1,9 +1,8 @@
 // Package source knows where this machine takes an image from: a file, a URL,
 // a registry or a layout, a stick or disc.
 //
-// It decides what a name stands for, which mirrors of a registry are asked,
-// whether there is room, and which of the images on a stick is meant. The
-// transfers are pkg/sys/fetch's and pkg/sys/registry's; whether an image may be
+// It decides what a name stands for, whether there is room, and which of the
+// images on a stick is meant. The transfers are pkg/sys/fetch's and pkg/sys/registry's; whether an image may be
 // put on the machine is pkg/node/update's.
 package source
 

@@ -3,6 +3,7 @@ package power
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -29,12 +30,14 @@ func OpenWatchdog(path string, timeout time.Duration) (*Watchdog, error) {
 }
 
 // Bequeath lets the watchdog run on under whatever this process executes next,
-// and returns the number of its file for TakeWatchdog there.
+// and returns the number of a file for TakeWatchdog there. That file is no
+// os.File, which would close it when nobody uses it any more.
 func (w *Watchdog) Bequeath() (string, error) {
-	fd := int(w.f.Fd())
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
+	fd, err := unix.FcntlInt(w.f.Fd(), unix.F_DUPFD, 3)
+	if err != nil {
 		return "", fmt.Errorf("keep watchdog: %w", err)
 	}
+	runtime.KeepAlive(w)
 	return strconv.Itoa(fd), nil
 }
 

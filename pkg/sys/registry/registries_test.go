@@ -8,7 +8,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/format/registries"
 )
 
-func TestConfigured(t *testing.T) {
+func TestOptionsFor(t *testing.T) {
 	f, err := registries.Parse([]byte(`
 mirrors:
   registry.example:
@@ -40,19 +40,19 @@ configs:
 		"other.example/kedge":          "",
 		"oci:/srv":                     "",
 	} {
-		o, err := Configured(ref, f, read)
+		o, err := OptionsFor(ref, f, read)
 		got := show(o.Access)
 		for _, m := range o.Mirrors {
 			got += "; " + m.Name + " " + m.Repository + show(m.Access)
 		}
 		if err != nil || strings.TrimSpace(got) != strings.TrimSpace(want) {
-			t.Errorf("Configured(%s) = %s, %v", ref, got, err)
+			t.Errorf("OptionsFor(%s) = %s, %v", ref, got, err)
 		}
 	}
-	if _, err := Configured("gone.example/kedge", f, read); err == nil || !strings.Contains(err.Error(), "configs: gone.example: tls: ca_file") {
-		t.Errorf("Configured with a file that is gone = %v", err)
+	if _, err := OptionsFor("gone.example/kedge", f, read); err == nil || !strings.Contains(err.Error(), "configs: gone.example: tls: ca_file") {
+		t.Errorf("OptionsFor with a file that is gone = %v", err)
 	}
-	if _, err := Configured("registry.example/UPPER", f, read); err == nil {
+	if _, err := OptionsFor("registry.example/UPPER", f, read); err == nil {
 		t.Error("a bad reference is taken")
 	}
 }

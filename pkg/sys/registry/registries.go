@@ -6,10 +6,10 @@ import (
 	"github.com/kedgeos/kedge/pkg/format/registries"
 )
 
-// Configured returns how a reference is pulled under registries.yaml: from which
+// OptionsFor returns how a reference is pulled under registries.yaml: from which
 // mirrors, as whom, with which certificates. Read reads the files that it names.
 // A layout needs none of it.
-func Configured(ref string, f registries.File, read func(string) ([]byte, error)) (o Options, err error) {
+func OptionsFor(ref string, f registries.File, read func(string) ([]byte, error)) (o Options, err error) {
 	host, repository, err := Split(ref)
 	if err != nil || host == "" {
 		return o, err
