@@ -19,6 +19,7 @@ import (
 	"github.com/kedgeos/kedge/cmd/kube/args"
 	"github.com/kedgeos/kedge/cmd/kube/say"
 	"github.com/kedgeos/kedge/cmd/kube/server"
+	"github.com/kedgeos/kedge/cmd/kube/upgrade"
 	"github.com/kedgeos/kedge/cmd/kube/worker"
 	"k8s.io/component-base/cli"
 	kubectl "k8s.io/kubectl/pkg/cmd"
@@ -26,12 +27,13 @@ import (
 
 const usage = `usage: kube COMMAND
 
-  server      the control plane and a worker ("kube server --help" lists the flags)
-  agent       a worker that joins a server
-  kubectl     talk to the cluster
-  ctr         talk to containerd
-  containerd  the container runtime (server and agent start it)
-  killall     end every container of this node
+  server              the control plane and a worker ("kube server --help" lists the flags)
+  agent               a worker that joins a server
+  kubectl             talk to the cluster
+  ctr                 talk to containerd
+  containerd          the container runtime (server and agent start it)
+  killall             end every container of this node
+  upgrade-controller  upgrade the cluster's nodes (pods of its own do)
 `
 
 func main() {
@@ -62,6 +64,8 @@ func dispatch(name string, rest []string) int {
 		return node(name, rest)
 	case "kube-worker":
 		return status(worker.Run(signals(), rest[0]))
+	case upgrade.Name:
+		return upgrade.Main(rest)
 	case "killall":
 		return status(killall(rest))
 	case "--version", "version", "-v":

@@ -24,8 +24,8 @@ func TestBundled(t *testing.T) {
 		t.Fatalf("Bundled = %q, %v", disabled, err)
 	}
 	names, err := manifests(c.ManifestsDir())
-	if err != nil || !slices.Contains(names, "coredns.yaml") {
-		t.Fatalf("manifests = %q, %v, want coredns.yaml among them", names, err)
+	if want := []string{"coredns.yaml", "upgrade-controller.yaml"}; err != nil || !slices.Equal(names, want) {
+		t.Fatalf("manifests = %q, %v, want %q", names, err, want)
 	}
 	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join(c.ManifestsDir(), name))
@@ -52,13 +52,22 @@ func TestBundledFollowsTheCluster(t *testing.T) {
 	if _, err := Bundled(c); err != nil {
 		t.Fatal(err)
 	}
-	data, err := os.ReadFile(filepath.Join(c.ManifestsDir(), "coredns.yaml"))
+	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"clusterIP: 10.96.0.10", "kubernetes edge.local", CoreDNSImage} {
-		if !strings.Contains(string(data), want) {
-			t.Errorf("coredns.yaml has no %q", want)
+	for name, words := range map[string][]string{
+		"coredns.yaml":            {"clusterIP: 10.96.0.10", "kubernetes edge.local", CoreDNSImage},
+		"upgrade-controller.yaml": {`path: "` + self + `"`, `image: "kedge.local/pause:v1"`, args.Version},
+	} {
+		data, err := os.ReadFile(filepath.Join(c.ManifestsDir(), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range words {
+			if !strings.Contains(string(data), want) {
+				t.Errorf("%s has no %q", name, want)
+			}
 		}
 	}
 }
@@ -68,13 +77,13 @@ func TestBundledDisabled(t *testing.T) {
 	if _, err := Bundled(c); err != nil {
 		t.Fatal(err)
 	}
-	c.Disable = []string{"coredns", "traefik"}
+	c.Disable = []string{"coredns", "traefik", "upgrade-controller"}
 	disabled, err := Bundled(c)
-	if err != nil || !slices.Equal(disabled, []string{"coredns.yaml"}) {
+	if err != nil || !slices.Equal(disabled, []string{"coredns.yaml", "upgrade-controller.yaml"}) {
 		t.Errorf("Bundled = %q, %v", disabled, err)
 	}
-	if names, err := manifests(c.ManifestsDir()); err != nil || slices.Contains(names, "coredns.yaml") {
-		t.Errorf("manifests = %q, %v, want coredns.yaml gone", names, err)
+	if names, err := manifests(c.ManifestsDir()); err != nil || len(names) > 0 {
+		t.Errorf("manifests = %q, %v, want none", names, err)
 	}
 }
 

@@ -31,6 +31,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/cluster/health"
 	"github.com/kedgeos/kedge/pkg/cluster/resolve"
 	"github.com/kedgeos/kedge/pkg/format/minisign"
+	"github.com/kedgeos/kedge/pkg/format/registries"
 )
 
 // Options are how a controller runs; the zero value is that of a pod of the
@@ -41,6 +42,7 @@ type Options struct {
 	Identity   string // in the lease; "" means the host's name
 	Listen     string // address of /metrics and /healthz; "" serves none
 	Keys       string // folder of .pub files by which channels may be signed; "" for none
+	Registries string // file in the form of registries.yaml; "" for none
 }
 
 // Flags adds the options to a command's flags.
@@ -49,6 +51,7 @@ func (o *Options) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&o.Namespace, "namespace", "kedge-system", "`namespace` of the lease by which one of several controllers leads")
 	fs.StringVar(&o.Listen, "listen", ":8080", "`address` that serves /metrics and /healthz")
 	fs.StringVar(&o.Keys, "keys", "/etc/kedge/upgrade-keys", "`folder` with the .pub files of the keys that may sign channels")
+	fs.StringVar(&o.Registries, "registries", "/etc/kedge/registries/registries.yaml", "`file` that says how registries are spoken to, as k3s's registries.yaml does; none is no error")
 }
 
 // Times of the election, by the client's own advice.
@@ -67,7 +70,10 @@ var (
 // Run leads, or waits to lead, until the end of ctx. After an error the process
 // should end: nothing of it goes on then.
 func Run(ctx context.Context, o Options) error {
-	config, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
+	config, err := rest.InClusterConfig()
+	if o.Kubeconfig != "" {
+		config, err = clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNoCluster, err)
 	}
@@ -231,7 +237,7 @@ func (c *controller) newLoop(ctx context.Context) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &resolve.Resolver{Keys: c.keys, ConfigMap: c.configMap, Now: c.now}
+	r := &resolve.Resolver{Keys: c.keys, ConfigMap: c.configMap, Registries: c.registries, Now: c.now}
 	l.facts.resolve, l.facts.check, l.facts.kick, l.facts.now, l.facts.every = r.Resolve, checker.Check, l.kick, c.now, c.checkEvery
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
 	broadcaster.StartRecordingToSink(&core.EventSinkImpl{Interface: c.core.Events("")})
@@ -262,6 +268,22 @@ func (c *controller) keys() (keys []minisign.PublicKey, err error) {
 		keys = append(keys, k)
 	}
 	return keys, nil
+}
+
+// registries reads how registries are spoken to, each time.
+func (c *controller) registries() (registries.File, error) {
+	text, err := os.ReadFile(c.Registries)
+	if c.Registries == "" || errors.Is(err, os.ErrNotExist) {
+		return registries.File{}, nil
+	}
+	if err != nil {
+		return registries.File{}, err
+	}
+	f, err := registries.Parse(text)
+	if err != nil {
+		return f, fmt.Errorf("read %s: %w", c.Registries, err)
+	}
+	return f, nil
 }
 
 func (c *controller) configMap(ctx context.Context, namespace, name string) (map[string]string, error) {

@@ -3,6 +3,7 @@ package controller
 import (
 	"bytes"
 	"context"
+	_ "embed"
 	"fmt"
 	"io/fs"
 	"time"
@@ -18,6 +19,14 @@ import (
 
 	"github.com/kedgeos/kedge/pkg/cluster/upgrade"
 )
+
+// Manifest is the controller's Deployment, the DaemonSet of the pods that speak
+// for their nodes, and all that these need. Words between at signs are to be
+// filled in: KUBE is the path of the program on the hosts, VERSION its version,
+// and PAUSE_IMAGE an image that is on them.
+//
+//go:embed manifests/upgrade-controller.yaml
+var Manifest string
 
 const definitions = "CustomResourceDefinition"
 

@@ -18,12 +18,8 @@ import (
 // shipped returns the objects of the shipped manifest by kind and name.
 func shipped(t *testing.T) map[string]object {
 	t.Helper()
-	text, err := os.ReadFile("manifests/upgrade-controller.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
 	all := map[string]object{}
-	for _, document := range strings.Split(strings.ReplaceAll(string(text), "@UPGRADE_IMAGE@", "kedge.local/upgrade-controller:v1"), "\n---\n") {
+	for _, document := range strings.Split(Manifest, "\n---\n") {
 		var o object
 		if err := yaml.UnmarshalStrict([]byte(document), &o); err != nil {
 			t.Fatalf("%v in\n%s", err, document)
@@ -142,7 +138,7 @@ func TestShipped(t *testing.T) {
 				SecurityContext    struct{ RunAsNonRoot bool }
 				Volumes            []struct{ HostPath struct{ Path string } }
 				Containers         []struct {
-					Args            []string
+					Command         []string
 					Resources       struct{ Limits struct{ Memory string } }
 					SecurityContext struct {
 						Privileged, ReadOnlyRootFilesystem bool
@@ -153,7 +149,7 @@ func TestShipped(t *testing.T) {
 			}
 		}
 	}
-	for name, paths := range map[string]string{"Deployment upgrade-controller": " /etc/ssl/certs", "DaemonSet upgrade-node": "/run/kedge/upgrade"} {
+	for name, paths := range map[string]string{"Deployment upgrade-controller": "@KUBE@ /etc/ssl/certs", "DaemonSet upgrade-node": "@KUBE@ /run/kedge/upgrade"} {
 		var o struct{ Spec spec }
 		convert(t, objects[name], &o)
 		pod := o.Spec.Template.Spec
@@ -167,6 +163,9 @@ func TestShipped(t *testing.T) {
 			if p := v.HostPath.Path; p != "" && !strings.Contains(paths, p) {
 				t.Errorf("%s sees %s", name, p)
 			}
+		}
+		if len(c.Command) != 3 || c.Command[1] != "upgrade-controller" {
+			t.Errorf("%s runs %q", name, c.Command)
 		}
 		if name[:2] == "De" && c.Resources.Limits.Memory != "64Mi" {
 			t.Errorf("%s may take %s", name, c.Resources.Limits.Memory)

@@ -1,4 +1,4 @@
-package main
+package upgrade
 
 import (
 	"os"
@@ -8,7 +8,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"upgrade-controller": main})
+	testscript.Main(m, map[string]func(){"upgrade": func() { os.Exit(Main(os.Args[1:])) }})
 }
 
 func TestStories(t *testing.T) {
