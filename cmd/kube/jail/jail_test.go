@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -22,6 +23,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && strings.HasPrefix(os.Args[1], "stage-") {
 		fmt.Fprintln(os.Stderr, "jail:", run(context.Background(), os.Args[1:]))
 		os.Exit(1)
+	}
+	if err := flag.Set("test.parallel", "16"); err != nil { // who waits takes no processor
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
