@@ -420,6 +420,14 @@ func (c *cluster) policy(t *testing.T) {
 	}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), storyLimit)
+	defer cancel()
+	if err := wait(ctx, "the mistake to count", func() error {
+		_, err := a.Kubernetes.CoreV1().Secrets(upgradeNamespace).List(ctx, metav1.ListOptions{})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 	const only = "a node may write only the status of its own NodeUpgrade"
 	plans, nodes := v1alpha1.GroupVersion.WithResource("plans"), v1alpha1.GroupVersion.WithResource("nodeupgrades")
 	patch := func(what string) []byte { return []byte(`{"` + what + `": {"retry": 1}}`) }
