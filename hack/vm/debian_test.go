@@ -19,11 +19,11 @@ var debianRoot = filepath.Join(os.TempDir(), "kedge-vm-debian.tar")
 const debianPackages = "linux-image-amd64,systemd-sysv,udev,initramfs-tools,kmod"
 
 // makeDebian makes a disk with a Debian whose root is the whole disk, and some
-// files in it; its kernel and initrd lie beside it, to start it by. It needs
+// files in it; of @TARGET it makes a symbolic link. Its kernel and initrd lie beside it, to start it by. It needs
 // root, mmdebstrap, and the apt sources of a Debian host.
 func makeDebian(ts *script, args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: debian FILE SIZE SOURCE=PATH…")
+		return errors.New("usage: debian FILE SIZE SOURCE|@TARGET=PATH…")
 	}
 	_, size, err := qemu.ParseDisk("disk:" + args[1])
 	if err != nil {
@@ -45,6 +45,12 @@ func makeDebian(ts *script, args []string) error {
 		path = filepath.Join(root, path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
+		}
+		if to, link := strings.CutPrefix(source, "@"); link {
+			if err := os.Symlink(to, path); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := qemu.CopyFile(ts.MkAbs(source), path); err != nil {
 			return err

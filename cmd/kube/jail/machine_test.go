@@ -77,7 +77,7 @@ func (m *machine) judge() (again bool) {
 	defer m.mu.Unlock()
 	is := &m.s.OS
 	switch {
-	case is.Phase != ask.Trial:
+	case is.Phase != ask.Trial, is.Held:
 		return false
 	case !m.unwell:
 		m.say(ask.Committed, is.To, "")
@@ -120,7 +120,18 @@ func (m *machine) Activate(_ context.Context, a ask.Activate) (ask.Status, error
 		if m.s.OS.Phase == ask.Staged && m.s.OS.To.Is(a.Digest) {
 			m.did = append(m.did, "arm")
 			m.say(ask.Armed, m.s.OS.To, "")
+			m.s.OS.Held = a.Hold
 			m.restart()
+		}
+	})
+}
+
+func (m *machine) Confirm(_ context.Context, c ask.Confirm) (ask.Status, error) {
+	return m.verb(func() {
+		if is := &m.s.OS; is.Held && is.To.Is(c.Digest) {
+			m.did = append(m.did, "confirm")
+			is.Held = false
+			m.say(ask.Committed, is.To, "")
 		}
 	})
 }

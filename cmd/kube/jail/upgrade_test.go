@@ -68,7 +68,7 @@ func TestUpgrades(t *testing.T) {
 	t.Run("plans", func(t *testing.T) {
 		for name, story := range map[string]func(*testing.T, *cluster){
 			"rolls": rolls, "halts": halts, "goes back": goesBack, "pauses": pauses, "waits for its window": waitsForWindow,
-			"tells what blocks a drain": tellsBlockedDrain, "outlives the controller": outlivesController, "has no agent": hasNoAgent,
+			"tells what blocks a drain": tellsBlockedDrain, "outlives the controller": outlivesController, "has no agent": hasNoAgent, "runs hooks": runsHooks,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -169,6 +169,33 @@ func halts(t *testing.T, c *cluster) {
 	c.phase(t, "halts", v1alpha1.PlanComplete)
 	c.did(t, fleet[:1], once+" "+once)
 	c.did(t, fleet[1:], once)
+}
+
+// runsHooks: one before a node leaves, one while the new release is on trial. No
+// kubelet runs the pods of a node that is an object only: the test ends them.
+func runsHooks(t *testing.T, c *cluster) {
+	fleet := c.fleet(t, "hooks", 1)
+	c.apply(t, "hooks", "hooks: {pre: [{name: park, image: registry.example/park}], post: [{name: unpark, image: registry.example/park}]}")
+	pods := c.core.CoreV1().Pods(upgradeNamespace)
+	for _, hook := range []struct{ name, done string }{{"park", "stage"}, {"unpark", once}} {
+		c.until(t, "pod of the hook "+hook.name, func() bool {
+			list, err := pods.List(t.Context(), metav1.ListOptions{LabelSelector: nodeagent.HookLabel + "=" + hook.name})
+			if err != nil || len(list.Items) == 0 {
+				return false
+			}
+			p := &list.Items[0]
+			if p.Spec.NodeName != "hooks-1" {
+				t.Errorf("the hook runs on %s", p.Spec.NodeName)
+			}
+			c.did(t, fleet, hook.done)
+			p.Status.Phase = corev1.PodSucceeded
+			_, err = pods.UpdateStatus(t.Context(), p, metav1.UpdateOptions{})
+			return err == nil
+		})
+	}
+	c.phase(t, "hooks", v1alpha1.PlanComplete)
+	c.did(t, fleet, once+" confirm")
+	c.settled(t, fleet)
 }
 
 // goesBack: nodes that were upgraded run again what ran before.
@@ -411,6 +438,31 @@ func (c *cluster) policy(t *testing.T) {
 	}
 	_, err := a.Write(t.Context(), &other)
 	refused("the status of another", err, `node "policy-1" may not write the NodeUpgrade of "policy-2"`)
+
+	_, err = a.Kubernetes.CoreV1().Nodes().Patch(t.Context(), "policy-2", types.MergePatchType, []byte(`{"spec": {"unschedulable": true}}`), metav1.PatchOptions{})
+	refused("another node", err, `node "policy-1" may not change node "policy-2"`)
+	_, err = a.Kubernetes.CoreV1().Nodes().Patch(t.Context(), "policy-1", types.MergePatchType, []byte(`{"metadata": {"labels": {"x": "y"}}}`), metav1.PatchOptions{})
+	refused("labels of its own", err, "not the matter of its upgrade")
+	for what, change := range map[string]func(*corev1.Pod){
+		"a hook on another node": func(p *corev1.Pod) { p.Spec.NodeName = "policy-2" },
+		"a pod that is no hook":  func(p *corev1.Pod) { p.Labels = nil },
+		"a hook with the host's files": func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "x", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}}}
+		},
+		"a privileged hook": func(p *corev1.Pod) {
+			yes := true
+			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: &yes}
+		},
+		"a hook with the host's net":    func(p *corev1.Pod) { p.Spec.HostNetwork = true },
+		"a hook with the node's rights": func(p *corev1.Pod) { p.Spec.ServiceAccountName = "upgrade-node" },
+	} {
+		p := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: upgradeNamespace, Name: "own-hook", Labels: map[string]string{nodeagent.HookLabel: "x"}},
+			Spec:       corev1.PodSpec{NodeName: "policy-1", Containers: []corev1.Container{{Name: "x", Image: "x"}}},
+		}
+		change(p)
+		refused(what, a.Create(t.Context(), p), "hook")
+	}
 
 	// By mistake the account may do everything.
 	if _, err := c.core.RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
