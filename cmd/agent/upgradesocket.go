@@ -145,7 +145,7 @@ func (m *asked) Stage(ctx context.Context, p ask.Part, i ask.Image, s ask.Stage,
 	said := m.said()
 	defer said.Close()
 	env := cli.Env{Stdout: io.Discard, Stderr: said, Args: []string{"stage", i.Reference()}}
-	o := upgradeOptions{policy: update.Policy{Downgrade: s.AllowDowngrade, Bad: s.Again}, forward: true}
+	o := upgradeOptions{policy: update.Policy{Downgrade: s.AllowDowngrade, Bad: s.Again, Early: true}, forward: true}
 	if p == ask.Kubernetes {
 		u, err := openKubeUpgrader(ctx, m.record)
 		if err != nil {

@@ -67,6 +67,13 @@ func TestStillMay(t *testing.T) {
 			t.Errorf("with %s on %s: %v, from %s", c.own, c.datastore, err, got.From)
 		}
 	}
+	// A worker may have it on its disk before the servers run it, no more.
+	k.To = Release{"v1.37.0", "k"}
+	for cluster, want := range map[string]error{"v1.36.9": ErrSkew, "v1.37.0": nil} {
+		if _, err := k.StillMay(KubeFacts{Own: "v1.36.3", Cluster: cluster}); !errors.Is(err, want) {
+			t.Errorf("with the API server at %s: %v", cluster, err)
+		}
+	}
 	k.Phase = Idle
 	if _, err := k.StillMay(KubeFacts{}); err == nil {
 		t.Error("what is not staged may")

@@ -136,6 +136,9 @@ func AdmitKube(m release.Manifest, size int64, k Kube, f KubeFacts, p Policy) (r
 	case need > f.Free:
 		return refuse(ErrSpace, ": %d MiB are needed, %d MiB are free", need>>20, f.Free>>20)
 	}
+	if p.Early {
+		f.Cluster = ""
+	}
 	restore, err = k.may(m.Kubernetes, f, p)
 	if err != nil {
 		return refuse(err, "")

@@ -115,6 +115,8 @@ func TestAdmitKube(t *testing.T) {
 		{"room for the image alone", manifest(sameKube), Kube{}, with(server, func(f *KubeFacts) { f.Free = 164 * mib }), Policy{}, "", nil},
 		{"no room for a snapshot", manifest(nextKube), Kube{}, with(server, func(f *KubeFacts) { f.Free = 183 * mib }), Policy{}, "", ErrSpace},
 		{"a worker before its server", manifest(nextKube), Kube{}, worker, Policy{}, "", ErrSkew},
+		{"a worker before its server, put aside", manifest(nextKube), Kube{}, worker, Policy{Early: true}, "", nil},
+		{"two minor versions up, put aside", manifest(laterKube), Kube{}, worker, Policy{Early: true}, "", ErrSkew},
 		{"a worker after its server", manifest(nextKube), Kube{}, with(worker, func(f *KubeFacts) { f.Cluster = "v1.37.2" }), Policy{}, "", nil},
 		{"a worker whose server is away", manifest(nextKube), Kube{}, with(worker, func(f *KubeFacts) { f.Cluster = "" }), Policy{}, "", nil},
 		{"a worker back, which has no datastore", manifest(sameKube), on(nextKube, ""), worker, Policy{Downgrade: true}, "", nil},

@@ -32,6 +32,7 @@ type Policy struct {
 	Bad       bool // a release that failed here before
 	From      bool // a release that is not meant to follow the one that runs
 	Same      bool // the one that runs: it mends a damaged slot from the other
+	Early     bool // it is only put aside: before it runs, the servers of the cluster may
 }
 
 // Admit says why an image may not be put on this machine, or nil. SlotSize is
