@@ -290,19 +290,40 @@ func short(refused []Refusal) string {
 
 func (i *initrd) mountMedium(d block.Device, id string) error {
 	i.load(initrdModules)
-	medium := mnt("iso9660", d.Path, mediumDir, "ro,nosuid,nodev")
-	if err := medium.Do(Host{}); err != nil {
+	device, detach, err := readable(d.Path)
+	if err != nil {
+		return err
+	}
+	if err := mnt("iso9660", device, mediumDir, "ro,nosuid,nodev").Do(Host{}); err != nil {
+		detach()
 		return err
 	}
 	verified, err := mountImage(mediumDir, id)
 	if err != nil {
 		mount.Detach(mediumDir)
+		detach()
 		return err
 	}
 	i.device = d
 	i.journal.Update(func(r *Record) { r.Medium, r.Verity = d.Path, verified })
 	i.journal.Stage(StageMedium)
 	return nil
+}
+
+// isoSector is the size of a sector of ISO 9660, in bytes.
+const isoSector = 2048
+
+// readable returns a device by which a medium can be mounted: its own, or a loop
+// device over one whose sectors are larger than those of the file system.
+func readable(path string) (device string, detach func(), err error) {
+	sector, err := block.SectorSize(path)
+	if err != nil || sector <= isoSector {
+		return path, func() {}, err
+	}
+	if device, err = block.AttachLoop(path); err != nil {
+		return "", nil, err
+	}
+	return device, func() { block.DetachLoop(device) }, nil
 }
 
 // mountFetched mounts a root whose digest was checked as a whole.
