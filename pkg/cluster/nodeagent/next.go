@@ -471,6 +471,7 @@ func (d *decider) guard() string {
 	switch {
 	case t.Kubernetes != nil:
 		to = t.Kubernetes.Version
+	case t.OS != nil && d.beside() && minor(t.OS.KubernetesVersion) < minor(d.say.Kubernetes.Running.Version): // what is beside it stays
 	case t.OS != nil:
 		to = t.OS.KubernetesVersion
 	}
@@ -485,6 +486,11 @@ func (d *decider) guard() string {
 		return fmt.Sprintf("the API server is %s, and no kubelet may be newer", d.Node.Cluster)
 	}
 	return ""
+}
+
+// beside tells whether the Kubernetes that runs was put beside the system.
+func (d *decider) beside() bool {
+	return d.say.Own != "" && !sameVersion(d.say.Own, d.say.Kubernetes.Running.Version)
 }
 
 // refused makes a refusal by the agent that will not change a failure.

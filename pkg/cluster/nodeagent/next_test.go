@@ -131,6 +131,8 @@ func brings(version string) func(*View) {
 	return func(v *View) { v.Goal.Spec.Target.OS.KubernetesVersion = version }
 }
 
+func beside(own string) func(*View) { return func(v *View) { v.Status.Own = own } }
+
 func api(version string) func(*View) { return func(v *View) { v.Node.Cluster = version } }
 
 func both(s v1alpha1.GoalState) func(*View) {
@@ -224,6 +226,8 @@ var rows = []row{
 	{"one minor version up", []func(*View){active2, brings("v1.37.0"), api("v1.37.0"), system2(ask.Staged)}, "Draining/Draining leave"},
 	{"two minor versions up", []func(*View){active2, brings("v1.38.0"), api("v1.38.0"), system2(ask.Staged)}, "Staged/Guard"},
 	{"one minor version down", []func(*View){active2, brings("v1.35.9"), api("v1.36.3"), system2(ask.Staged)}, "Staged/Guard"},
+	{"one minor version down, under one that stays", []func(*View){active2, brings("v1.35.9"), beside("v1.35.0"), system2(ask.Staged)}, "Draining/Draining leave"},
+	{"two minor versions over the one beside it", []func(*View){active2, brings("v1.38.0"), beside("v1.35.0"), api("v1.38.0"), system2(ask.Staged)}, "Staged/Guard"},
 	{"newer than the API server", []func(*View){active2, brings("v1.37.0"), api("v1.36.3"), system2(ask.Staged)}, "Staged/Guard"},
 	{"newer than the API server, while it drains", []func(*View){active2, brings("v1.37.0"), api("v1.36.3"), system2(ask.Staged), leavingFor(time.Minute), cordoned(true)}, "Staged/Guard return"},
 	{"a server is newer than the others", []func(*View){active2, brings("v1.37.0"), api("v1.36.3"), system2(ask.Staged), func(v *View) { v.Node.ControlPlane = true }}, "Draining/Draining leave"},

@@ -144,6 +144,15 @@ func inImage(version string) func(*fleet) {
 	}
 }
 
+// beside puts another Kubernetes beside the system of every node.
+func beside(version string) func(*fleet) {
+	return func(f *fleet) {
+		for _, nu := range f.NodeUpgrades {
+			nu.Status.Running.Kubernetes = &v1alpha1.Version{Version: version, Digest: "sha256:" + strings.Repeat("e", 64)}
+		}
+	}
+}
+
 var rows = []row{
 	// Which nodes.
 	{"a plan without a selector chooses every node", nil, "w1 w2", nil, "goals: w1=Staged/Stage w2=Staged/Stage | 0/2"},
@@ -417,6 +426,8 @@ var rows = []row{
 	{"a node that runs it already is done", nil, "w1:done", follows(">=1.5.0"), "Complete"},
 	{"a system that does not say soundly what it may follow is refused", nil, "w1", follows("new"), "Blocked | does not say what it may follow | goals: none"},
 	{"a lower minor version of Kubernetes is refused, allowed or not", all(kube("v1.34.9"), downgrade), "w1", nil, "Blocked | a lower minor version than that cannot follow"},
+	{"a system with a lower minor version under what runs beside it is taken", nil, "w1", func(f *fleet) { inImage("v1.34.9")(f); beside("v1.35.2")(f) }, "w1=Staged/Stage"},
+	{"a system with a lower minor version is refused", nil, "w1", inImage("v1.34.9"), "Blocked | a lower minor version than that cannot follow"},
 	{"an older patch of Kubernetes is refused", kube("v1.35.1"), "w1", nil, "Blocked | allowDowngrade takes it"},
 	{"an older patch of Kubernetes is taken if allowed", all(kube("v1.35.1"), downgrade), "w1", nil, "w1=Staged/Stage"},
 	{"Kubernetes goes one minor version at a time", kube("v1.37.0"), "w1", nil, "Blocked | go to v1.36 first | goals: none"},

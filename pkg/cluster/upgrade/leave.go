@@ -72,7 +72,7 @@ func (r *rollout) needsSnapshot(m *machine) bool {
 	if r.Spec.Backup == v1alpha1.BackupAlways {
 		return true
 	}
-	to := minor(kubernetes(r.target))
+	to := minor(m.kubernetesWith(r.target))
 	return to >= 0 && minor(m.Kubelet) != to && r.newestServer < to // the first server changes the datastore
 }
 

@@ -197,7 +197,7 @@ func (c *cluster) forbids(p *plan, m *machine) string {
 	if why := cannotFollow(m, t); why != "" {
 		return why
 	}
-	version := kubernetes(t)
+	version := m.kubernetesWith(t)
 	from, to := minor(m.Kubelet), minor(version)
 	if from < 0 || to < 0 {
 		return ""
@@ -232,7 +232,7 @@ func cannotFollow(m *machine, t *v1alpha1.Target) string {
 
 // skew says why a node may not change its version of Kubernetes now.
 func (c *cluster) skew(p *plan, m *machine) string {
-	from, to := minor(m.Kubelet), minor(kubernetes(p.target))
+	from, to := minor(m.Kubelet), minor(m.kubernetesWith(p.target))
 	if from < 0 || to < 0 || from == to {
 		return ""
 	}

@@ -63,6 +63,17 @@ func kubernetes(t *v1alpha1.Target) string {
 	return ""
 }
 
+// kubernetesWith returns the version of Kubernetes that a node has with a target,
+// or "". What was put beside its system stays when another system brings an older
+// one.
+func (m *machine) kubernetesWith(t *v1alpha1.Target) string {
+	version := kubernetes(t)
+	if r := m.say.Running; t.Kubernetes == nil && r != nil && r.Kubernetes != nil && r.Kubernetes.Digest != "" && older(version, r.Kubernetes.Version) {
+		return r.Kubernetes.Version
+	}
+	return version
+}
+
 // targetText is a target for people.
 func targetText(t *v1alpha1.Target) string {
 	var parts []string
