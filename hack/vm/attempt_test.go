@@ -1,10 +1,14 @@
 package vm
 
 import (
+	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/kedgeos/kedge/pkg/host/qemu"
 )
 
 // An attempt is one playing of a story. What one says about failure stays with
@@ -74,4 +78,26 @@ func (l *lab) broken() error {
 		}
 	}
 	return nil
+}
+
+// TestCoreOnceMore plays a story whose guest breaks the first time.
+func TestCoreOnceMore(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "trips.txtar")
+	if err := os.WriteFile(file, []byte("trip\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	times := 0
+	commands["trip"] = func(ts *script, _ bool, _ []string) {
+		c := qemu.NewConsole()
+		labOf(ts).machines["one"] = &machine{consoles: []*qemu.Console{c}}
+		if times++; times == 1 {
+			c.Write([]byte("Oops: Oops: 0002 [#1] PREEMPT SMP\n"))
+			ts.Fatalf("the guest does not answer")
+		}
+	}
+	defer delete(commands, "trip")
+	platform{"amd64", "bios"}.playOnce(t, file)
+	if times != 2 {
+		t.Errorf("played %d times", times)
+	}
 }
