@@ -355,10 +355,11 @@ func (d *decider) request(unmet []want) (s ask.Stage, why string) {
 	return s, ""
 }
 
-// calledOff ends a transfer that nobody wants any more.
+// calledOff ends a transfer that nobody wants any more. One that somebody else
+// has asked for, such as a job on the machine, is theirs.
 func (d *decider) calledOff(request *ask.Stage) bool {
 	w := d.say.Work
-	if w == nil || w.Over || w.Verb != ask.StageVerb || w.Stage == nil || request != nil && w.Stage.Same(*request) {
+	if d.prev.Phase != v1alpha1.NodeFetching || w == nil || w.Over || w.Verb != ask.StageVerb || w.Stage == nil || request != nil && w.Stage.Same(*request) {
 		return false
 	}
 	d.enter(v1alpha1.NodeFetching, "CalledOff", "what is fetched is not wanted any more")
