@@ -359,7 +359,8 @@ func (d *decider) request(unmet []want) (s ask.Stage, why string) {
 // has asked for, such as a job on the machine, is theirs.
 func (d *decider) calledOff(request *ask.Stage) bool {
 	w := d.say.Work
-	if d.prev.Phase != v1alpha1.NodeFetching || w == nil || w.Over || w.Verb != ask.StageVerb || w.Stage == nil || request != nil && w.Stage.Same(*request) {
+	mine := d.prev.Phase == v1alpha1.NodeFetching && d.prev.Reason != "Waiting"
+	if !mine || w == nil || w.Over || w.Verb != ask.StageVerb || w.Stage == nil || request != nil && w.Stage.Same(*request) {
 		return false
 	}
 	d.enter(v1alpha1.NodeFetching, "CalledOff", "what is fetched is not wanted any more")

@@ -160,6 +160,7 @@ var rows = []row{
 	{"what runs has no digest, its version does", []func(*View){staged2, withoutDigest}, "Idle/"},
 	{"stage goes on", []func(*View){staged2, work(ask.StageVerb, 2, false, nil)}, "Fetching/Fetching"},
 	{"another is fetched", []func(*View){staged2, was(v1alpha1.NodeFetching), work(ask.StageVerb, 3, false, nil)}, "Fetching/CalledOff cancel"},
+	{"somebody still fetches another", []func(*View){staged2, was(v1alpha1.NodeFetching), func(v *View) { v.Goal.Status.Reason = "Waiting" }, work(ask.StageVerb, 3, false, nil)}, "Fetching/Waiting"},
 	{"somebody fetches another", []func(*View){staged2, work(ask.StageVerb, 3, false, nil)}, "Fetching/Waiting"},
 	{"a snapshot comes first", []func(*View){staged2, work(ask.SnapshotVerb, 0, false, nil)}, "Fetching/Waiting"},
 	{"staged", []func(*View){staged2, system2(ask.Staged)}, "Staged/Staged"},
