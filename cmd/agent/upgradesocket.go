@@ -137,6 +137,16 @@ func (m *asked) upgrader() (*upgrader, error) {
 	return u, nil
 }
 
+// idleUpgrader is upgrader for what no trial of a system may meet.
+func (m *asked) idleUpgrader() (*upgrader, error) {
+	u, err := m.upgrader()
+	if err == nil && u.running.Trial {
+		u.close()
+		return nil, fmt.Errorf("%w: %s is on trial", update.ErrBusy, u.running.Release)
+	}
+	return u, err
+}
+
 // said is where the code of the command tells people how it goes on.
 func (m *asked) said() *io.PipeWriter { return m.log.Writer() }
 
@@ -158,14 +168,11 @@ func (m *asked) Stage(ctx context.Context, p ask.Part, i ask.Image, s ask.Stage,
 		u.report = report
 		return u.stage(ctx, env, o)
 	}
-	u, err := m.upgrader()
+	u, err := m.idleUpgrader()
 	if err != nil {
 		return err
 	}
 	defer u.close()
-	if u.running.Trial {
-		return fmt.Errorf("%w: %s is on trial", update.ErrBusy, u.running.Release)
-	}
 	o.policy.Same = m.record.Damage != ""
 	u.report = report
 	err = u.stage(ctx, env, o)
@@ -218,14 +225,11 @@ func (m *asked) Arm(ctx context.Context, a ask.Activate) error {
 		}
 		return update.ArmKube(k, slot.MaxTries, u.save)
 	}
-	u, err := m.upgrader()
+	u, err := m.idleUpgrader()
 	if err != nil {
 		return err
 	}
 	defer u.close()
-	if u.running.Trial {
-		return fmt.Errorf("%w: %s is on trial", update.ErrBusy, u.running.Release)
-	}
 	s, err := ready(u.state)
 	if err != nil {
 		return err
@@ -333,7 +337,7 @@ var reasons = []struct {
 	reason string
 }{
 	{update.ErrBusy, ask.Busy},
-	{update.ErrNotInstalled, ask.NotPossible}, {update.ErrNoDatastore, ask.NotPossible}, {errLosesData, ask.NotPossible},
+	{update.ErrNotInstalled, ask.NotPossible}, {update.ErrState, ask.NotPossible}, {update.ErrNoDatastore, ask.NotPossible}, {errLosesData, ask.NotPossible},
 	{update.ErrFrom, ask.NotPossible}, {update.ErrArch, ask.NotPossible}, {registry.ErrArch, ask.NotPossible}, {release.ErrKind, ask.NotPossible}, {update.ErrNoSnapshot, ask.NotPossible},
 	{update.ErrDowngrade, ask.Downgrade}, {update.ErrBad, ask.KnownBad},
 	{update.ErrSkew, ask.Skew}, {update.ErrOlder, ask.Skew},

@@ -60,6 +60,7 @@ func TestReasons(t *testing.T) {
 		hint   bool
 	}{
 		{update.ErrBusy, ask.Busy, true}, {fmt.Errorf("refuse x: %w: 1.0", update.ErrDowngrade), ask.Downgrade, true},
+		{fmt.Errorf("%w: bad magic", update.ErrState), ask.NotPossible, true},
 		{release.ErrUnsigned, ask.Untrusted, true}, {errLosesData, ask.NotPossible, false}, {errors.New("anything"), ask.Failed, false},
 	} {
 		if got := m.Explain(c.err); got.Reason != c.reason || (got.Hint != "") != c.hint || got.Message != c.err.Error() {
