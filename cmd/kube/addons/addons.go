@@ -19,6 +19,7 @@ import (
 
 	"github.com/kedgeos/kedge/cmd/kube/args"
 	"github.com/kedgeos/kedge/cmd/kube/say"
+	"github.com/kedgeos/kedge/pkg/api/upgrade/v1alpha1"
 	"github.com/kedgeos/kedge/pkg/cluster/controller"
 	"github.com/kedgeos/kedge/pkg/format/registries"
 )
@@ -119,7 +120,7 @@ func registriesSecret(file string) (string, error) {
 	}
 	b, err := json.Marshal(map[string]any{
 		"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": data,
-		"metadata": map[string]string{"name": "upgrade-registries", "namespace": "kedge-system"},
+		"metadata": map[string]string{"name": "upgrade-registries", "namespace": v1alpha1.Namespace},
 	})
 	return "---\n" + string(b) + "\n", err
 }

@@ -27,7 +27,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/cluster/nodeagent"
 )
 
-const upgradeNamespace = "kedge-system"
+const upgradeNamespace = v1alpha1.Namespace
 
 // upgradeConfig leaves nodes Ready that have no kubelet.
 const upgradeConfig = "kube-controller-manager-arg: [node-monitor-grace-period=1h]\n"

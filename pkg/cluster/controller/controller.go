@@ -28,6 +28,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/client-go/tools/record"
 
+	"github.com/kedgeos/kedge/pkg/api/upgrade/v1alpha1"
 	"github.com/kedgeos/kedge/pkg/cluster/health"
 	"github.com/kedgeos/kedge/pkg/cluster/resolve"
 	"github.com/kedgeos/kedge/pkg/format/minisign"
@@ -48,7 +49,7 @@ type Options struct {
 // Flags adds the options to a command's flags.
 func (o *Options) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&o.Kubeconfig, "kubeconfig", "", "`file` that tells how to reach the cluster; without it the pod's account is used")
-	fs.StringVar(&o.Namespace, "namespace", "kedge-system", "`namespace` of the lease by which one of several controllers leads")
+	fs.StringVar(&o.Namespace, "namespace", v1alpha1.Namespace, "`namespace` of the lease by which one of several controllers leads")
 	fs.StringVar(&o.Listen, "listen", ":8080", "`address` that serves /metrics and /healthz")
 	fs.StringVar(&o.Keys, "keys", "/etc/kedge/upgrade-keys", "`folder` with the .pub files of the keys that may sign channels")
 	fs.StringVar(&o.Registries, "registries", "/etc/kedge/registries/registries.yaml", "`file` that says how registries are spoken to, as k3s's registries.yaml does; none is no error")
@@ -116,7 +117,7 @@ type controller struct {
 
 func newController(o Options, config *rest.Config) (*controller, error) {
 	if o.Namespace == "" {
-		o.Namespace = "kedge-system"
+		o.Namespace = v1alpha1.Namespace
 	}
 	if o.Identity == "" {
 		name, err := os.Hostname()

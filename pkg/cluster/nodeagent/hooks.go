@@ -18,9 +18,6 @@ import (
 	ask "github.com/kedgeos/kedge/pkg/api/upgradesocket"
 )
 
-// HookNamespace is where the pods of hooks run.
-const HookNamespace = "kedge-system"
-
 // HookLabel marks the pod of a hook; its value is the hook's name.
 const HookLabel = "upgrade.kedgeos.io/hook"
 
@@ -47,7 +44,7 @@ func hookPods(pods []corev1.Pod) map[string]HookPod {
 }
 
 func isHook(p *corev1.Pod) bool {
-	return p.Namespace == HookNamespace && p.Labels[HookLabel] != "" && p.DeletionTimestamp == nil
+	return p.Namespace == v1alpha1.Namespace && p.Labels[HookLabel] != "" && p.DeletionTimestamp == nil
 }
 
 // hookMessage is what is known of the one container of a pod.
@@ -81,7 +78,7 @@ func (d *decider) runHooks(stage string, hooks []v1alpha1.Hook) (done bool, fail
 		case d.Now.Sub(is.Made) > h.Limit()+hookPatience:
 			return false, fmt.Sprintf("the hook %q has not ended within %v: %s", h.Name, h.Limit(), orElse(is.Message, "it runs"))
 		}
-		d.st.Reason, d.st.Message = "Hook", limited(fmt.Sprintf("the hook %q runs: pod %s/%s %s", h.Name, HookNamespace, pod.Name, is.Message), 2048)
+		d.st.Reason, d.st.Message = "Hook", limited(fmt.Sprintf("the hook %q runs: pod %s/%s %s", h.Name, v1alpha1.Namespace, pod.Name, is.Message), 2048)
 		return false, ""
 	}
 	return true, ""
@@ -141,7 +138,7 @@ func (d *decider) hookPod(stage string, h v1alpha1.Hook) *corev1.Pod {
 	slices.SortFunc(env, func(a, b corev1.EnvVar) int { return strings.Compare(a.Name, b.Name) })
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: HookNamespace, Name: "upgrade-" + stage + "-" + hex.EncodeToString(sum[:8]),
+			Namespace: v1alpha1.Namespace, Name: "upgrade-" + stage + "-" + hex.EncodeToString(sum[:8]),
 			Labels:      map[string]string{HookLabel: labelled(h.Name), "app.kubernetes.io/name": "upgrade-hook"},
 			Annotations: map[string]string{"upgrade.kedgeos.io/node": d.Node.Name},
 		},

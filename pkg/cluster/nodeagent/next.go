@@ -256,6 +256,13 @@ func (d *decider) midway() bool {
 	return !d.Node.Leaving.IsZero() && (d.prev.Phase == v1alpha1.NodeArmed || d.prev.Phase == v1alpha1.NodeTrial)
 }
 
+// follow does what is left for a part, right after the part before it.
+func (d *decider) follow(w want, do Action) {
+	d.enter(v1alpha1.NodeTrial, "Trial", "%s follows", w)
+	d.action = do
+	d.refused()
+}
+
 // forward brings the node to the target.
 func (d *decider) forward() {
 	if d.goal.Target == nil {
@@ -441,9 +448,7 @@ func (d *decider) activate(unmet []want) {
 		do.Limit = int64((h.Duration + post) / time.Second)
 	}
 	if d.midway() {
-		d.enter(v1alpha1.NodeTrial, "Trial", "%s follows", w)
-		d.action = do
-		d.refused()
+		d.follow(w, do)
 		return
 	}
 	if d.goal.NotAfter != nil {
@@ -582,9 +587,7 @@ func (d *decider) back() {
 func (d *decider) backFrom(w want) {
 	do := Rollback{ask.Rollback{Part: w.part, Digest: key(d.say.Part(w.part).Running)}}
 	if d.midway() {
-		d.enter(v1alpha1.NodeTrial, "Trial", "%s follows", w)
-		d.action = do
-		d.refused()
+		d.follow(w, do)
 		return
 	}
 	if d.goal.NotAfter != nil {

@@ -211,16 +211,11 @@ func (d *Desk) snapshot(ctx context.Context, s ask.Snapshot) error {
 // system. It is no error when that runs or is about to; one that is armed is
 // still to be started.
 func (d *Desk) activate(ctx context.Context, a ask.Activate) error {
-	if err := known(a.Part, a.Digest); err != nil {
-		return err
-	}
-	d.verbs.Lock()
-	defer d.verbs.Unlock()
-	now, err := d.Machine.Status(ctx)
+	is, unlock, err := d.open(ctx, a.Part, a.Digest)
 	if err != nil {
 		return err
 	}
-	is := now.Part(a.Part)
+	defer unlock()
 	mine := is.To.Is(a.Digest)
 	switch {
 	case mine && is.Phase == ask.Trial, is.Running.Is(a.Digest) && is.Phase != ask.Armed:
@@ -252,6 +247,21 @@ func (d *Desk) activate(ctx context.Context, a ask.Activate) error {
 	return nil
 }
 
+// open begins a request about what a part has: it is the only one that decides
+// until unlock.
+func (d *Desk) open(ctx context.Context, p ask.Part, digest string) (is ask.State, unlock func(), err error) {
+	if err := known(p, digest); err != nil {
+		return is, nil, err
+	}
+	d.verbs.Lock()
+	now, err := d.Machine.Status(ctx)
+	if err != nil {
+		d.verbs.Unlock()
+		return is, nil, err
+	}
+	return now.Part(p), d.verbs.Unlock, nil
+}
+
 // known says what is wrong with the part or digest of a request.
 func known(p ask.Part, digest string) error {
 	switch {
@@ -277,16 +287,12 @@ func (d *Desk) free(notAfter time.Time) error {
 // confirm lets a trial come to its end. It is no error when it has, or was not
 // held.
 func (d *Desk) confirm(ctx context.Context, c ask.Confirm) error {
-	if err := known(c.Part, c.Digest); err != nil {
-		return err
-	}
-	d.verbs.Lock()
-	defer d.verbs.Unlock()
-	now, err := d.Machine.Status(ctx)
+	is, unlock, err := d.open(ctx, c.Part, c.Digest)
 	if err != nil {
 		return err
 	}
-	switch is := now.Part(c.Part); {
+	defer unlock()
+	switch {
 	case is.Phase == ask.Trial && is.To.Is(c.Digest):
 		if !is.Held {
 			return nil
@@ -300,16 +306,11 @@ func (d *Desk) confirm(ctx context.Context, c ask.Confirm) error {
 
 // rollback leaves what runs. It is no error when something else runs already.
 func (d *Desk) rollback(ctx context.Context, b ask.Rollback) error {
-	if err := known(b.Part, b.Digest); err != nil {
-		return err
-	}
-	d.verbs.Lock()
-	defer d.verbs.Unlock()
-	now, err := d.Machine.Status(ctx)
+	is, unlock, err := d.open(ctx, b.Part, b.Digest)
 	if err != nil {
 		return err
 	}
-	is := now.Part(b.Part)
+	defer unlock()
 	switch {
 	case is.Phase == ask.Armed && is.Running.Is(b.Digest): // the next start leaves it already
 		if b.Part == ask.OS {

@@ -24,6 +24,10 @@ import (
 // GroupVersion is that of the resources here.
 var GroupVersion = schema.GroupVersion{Group: "upgrade.kedgeos.io", Version: "v1alpha1"}
 
+// Namespace is that of the controller, of the pods that speak for nodes, and of
+// hooks. The manifests name it too.
+const Namespace = "kedge-system"
+
 // AddToScheme makes the resources known to a scheme.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion, &Plan{}, &PlanList{}, &NodeUpgrade{}, &NodeUpgradeList{})
