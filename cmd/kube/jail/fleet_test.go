@@ -385,6 +385,13 @@ func (h *host) token(t *testing.T) string {
 
 // show has the node say that it is in a boot, and Ready or not.
 func (h *host) show(boot string, ready bool) {
+	if err := showNode(context.Background(), h.c.core, h.name, boot, ready); err != nil {
+		h.c.t.Errorf("%s: show %s: %v", h.name, boot, err)
+	}
+}
+
+// showNode does what the kubelet of a node would.
+func showNode(ctx context.Context, core kubernetes.Interface, name, boot string, ready bool) error {
 	status := corev1.ConditionFalse
 	if ready {
 		status = corev1.ConditionTrue
@@ -396,12 +403,11 @@ func (h *host) show(boot string, ready bool) {
 		NodeInfo:   corev1.NodeSystemInfo{BootID: boot, KubeletVersion: kubeVersion},
 		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: status, Reason: "Test", LastHeartbeatTime: now, LastTransitionTime: now}},
 	}})
-	if err == nil {
-		_, err = h.c.core.CoreV1().Nodes().Patch(context.Background(), h.name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
-	}
 	if err != nil {
-		h.c.t.Errorf("%s: show %s: %v", h.name, boot, err)
+		return err
 	}
+	_, err = core.CoreV1().Nodes().Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	return err
 }
 
 func nodeReady(n *corev1.Node) bool {

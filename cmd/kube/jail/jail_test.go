@@ -46,12 +46,18 @@ type story struct {
 
 func begin(t *testing.T) story {
 	t.Helper()
+	return beginFor(t, 10*time.Minute)
+}
+
+// beginFor begins a story that may take so long.
+func beginFor(t *testing.T, limit time.Duration) story {
+	t.Helper()
 	remove, err := Switch()
 	t.Cleanup(remove)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
 	return story{t, ctx}
 }

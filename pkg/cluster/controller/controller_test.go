@@ -3,11 +3,16 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/kedgeos/kedge/pkg/api/upgrade/v1alpha1"
+	"github.com/kedgeos/kedge/pkg/cluster/upgrade"
 )
 
 const simple = "os: {image: IMAGE}"
@@ -409,4 +414,33 @@ func TestDeleted(t *testing.T) {
 	w.until("nodes without a goal", func() bool {
 		return w.node("w1").Spec.State == v1alpha1.GoalNone && w.node("w2").Spec.State == v1alpha1.GoalNone
 	})
+}
+
+// What is urgent is written first, and no more at once than a look later can mend.
+func TestUrgent(t *testing.T) {
+	goal := func(name string, spec v1alpha1.NodeUpgradeSpec) upgrade.Goal {
+		return upgrade.Goal{Node: name, Spec: spec}
+	}
+	var goals []upgrade.Goal
+	for i := range 2 * goalsAtOnce {
+		goals = append(goals, goal(fmt.Sprintf("download-%d", i), v1alpha1.NodeUpgradeSpec{State: v1alpha1.GoalStaged}))
+	}
+	now := metav1.Now()
+	goals = append(goals,
+		goal("leaves", v1alpha1.NodeUpgradeSpec{State: v1alpha1.GoalActive, GrantedAt: &now}),
+		goal("called back", v1alpha1.NodeUpgradeSpec{State: v1alpha1.GoalStaged, GrantedAt: &now}),
+		goal("gave up", v1alpha1.NodeUpgradeSpec{State: v1alpha1.GoalStaged, GaveUp: &v1alpha1.GaveUp{At: now}}),
+		goal("goes back", v1alpha1.NodeUpgradeSpec{State: v1alpha1.GoalRolledBack}),
+		goal("let go", v1alpha1.NodeUpgradeSpec{}))
+	got := urgent(goals)
+	if len(got) != goalsAtOnce {
+		t.Errorf("%d goals at once", len(got))
+	}
+	var names []string
+	for _, g := range got[:7] {
+		names = append(names, g.Node)
+	}
+	if want := []string{"called back", "gave up", "goes back", "let go", "leaves", "download-0", "download-1"}; !slices.Equal(names, want) {
+		t.Errorf("order is %q, want %q", names, want)
+	}
 }

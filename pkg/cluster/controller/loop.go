@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -30,6 +31,10 @@ const (
 // whether its object is there at all.
 const unseenFor = 5 * time.Second
 
+// goalsAtOnce is how many nodes are told something before the next look: what
+// happens meanwhile in a large cluster may be more urgent than their downloads.
+const goalsAtOnce = 200
+
 // A teller passes events on.
 type teller interface {
 	Event(about runtime.Object, kind, reason, message string)
@@ -46,10 +51,18 @@ type loop struct {
 	kicked  chan struct{}
 
 	unseen []write
+
+	lock  sync.Mutex
+	since time.Time // of the first change that no decision has seen; zero for none
 }
 
 // kick wakes the loop.
 func (l *loop) kick() {
+	l.lock.Lock()
+	if l.since.IsZero() {
+		l.since = time.Now()
+	}
+	l.lock.Unlock()
 	select {
 	case l.kicked <- struct{}{}:
 	default:
@@ -97,6 +110,7 @@ func (l *loop) once(ctx context.Context) (time.Duration, error) {
 	if seen, err := l.sawOwn(); !seen || err != nil {
 		return time.Second, err
 	}
+	since := l.changedSince()
 	view, err := l.caches.view()
 	if err != nil {
 		return 0, err
@@ -112,18 +126,54 @@ func (l *loop) once(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
 	d := upgrade.Decide(in)
 	l.metrics.decided(in, d, time.Since(began))
+	if !since.IsZero() {
+		l.metrics.wait.Observe(time.Since(since).Seconds())
+	}
 	again := time.Hour
 	if !d.Again.IsZero() {
 		again = min(again, max(0, d.Again.Sub(in.Now)))
 	}
 	waiting := l.unchecked(&d, view.plans, changed)
+	all := len(d.Goals)
+	d.Goals = urgent(d.Goals)
 	if err := l.write(ctx, view, d); err != nil {
 		return 0, err
+	}
+	if len(d.Goals) < all {
+		return 0, nil
 	}
 	if waiting {
 		again = min(again, time.Second)
 	}
 	return again, nil
+}
+
+// changedSince is when the first change came that no decision has seen. What
+// comes from now on is for the next one.
+func (l *loop) changedSince() time.Time {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	since := l.since
+	l.since = time.Time{}
+	return since
+}
+
+// urgent are the goals that are written now: who is called back or goes back
+// before who may leave, and those before who is to download.
+func urgent(goals []upgrade.Goal) []upgrade.Goal {
+	rank := func(g upgrade.Goal) int {
+		switch g.Spec.State {
+		case v1alpha1.GoalActive:
+			return 1
+		case v1alpha1.GoalStaged:
+			if g.Spec.GaveUp == nil && g.Spec.GrantedAt == nil {
+				return 2
+			}
+		}
+		return 0
+	}
+	slices.SortStableFunc(goals, func(a, b upgrade.Goal) int { return rank(a) - rank(b) })
+	return goals[:min(len(goals), goalsAtOnce)]
 }
 
 // sawOwn tells whether the caches have seen all that was written.

@@ -26,7 +26,7 @@ type metrics struct {
 	leader, nodeCount, decideSeconds, lastDecision prometheus.Gauge
 	plans, nodes, planNodes                        *prometheus.GaugeVec
 	rounds, writes                                 *prometheus.CounterVec
-	decide                                         prometheus.Histogram
+	decide, wait                                   prometheus.Histogram
 
 	lock sync.Mutex
 	busy time.Time // since when; zero for not
@@ -57,8 +57,12 @@ func newMetrics() *metrics {
 			Name: "kedge_upgrade_decide_seconds", Help: "How long decisions took, without what they wrote.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9),
 		}),
+		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "kedge_upgrade_wait_seconds", Help: "How long changes of nodes and plans waited for the decision that saw them.",
+			Buckets: prometheus.ExponentialBuckets(0.01, 4, 8),
+		}),
 	}
-	m.registry.MustRegister(m.leader, m.nodeCount, m.decideSeconds, m.lastDecision, m.plans, m.nodes, m.planNodes, m.rounds, m.writes, m.decide,
+	m.registry.MustRegister(m.leader, m.nodeCount, m.decideSeconds, m.lastDecision, m.plans, m.nodes, m.planNodes, m.rounds, m.writes, m.decide, m.wait,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

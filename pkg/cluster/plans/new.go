@@ -32,6 +32,7 @@ type Draft struct {
 	Canary         string   // how many nodes go first: a number or percentage; "" means none
 	Soak           string   // rest after them, a duration; "" means 1h
 	MaxUnavailable string   // number or percentage; "" means 1
+	MaxDownloads   string   // number or percentage; "" means all
 	Windows        []string // such as "Sat,Sun 02:00-05:00"; none means at any time
 	Zone           string   // of the windows; "" means UTC
 	Spread         string   // label of nodes
@@ -50,6 +51,7 @@ func (d *Draft) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&d.Canary, "canary", "", "`number` or percentage of nodes that go first and alone")
 	fs.StringVar(&d.Soak, "soak", "", "rest after the canary, a `duration` such as 30m (default: 1h)")
 	fs.StringVar(&d.MaxUnavailable, "max-unavailable", "1", "`number` or percentage of nodes that may be away at once")
+	fs.StringVar(&d.MaxDownloads, "max-downloads", "", "`number` or percentage of nodes that download at once (default: all)")
 	fs.Func("window", "`time` at which nodes may restart, such as \"Sat 02:00-05:00\", \"Mon-Fri 22:00-04:00\" or \"02:00-05:00\"; may be given again (default: any)", func(s string) error {
 		d.Windows = append(d.Windows, s)
 		return nil
@@ -188,6 +190,13 @@ func (d Draft) pace(s *v1alpha1.PlanSpec) error {
 		return err
 	}
 	s.MaxUnavailable = &away
+	if d.MaxDownloads != "" {
+		downloads, err := amount("--max-downloads", d.MaxDownloads)
+		if err != nil {
+			return err
+		}
+		s.MaxDownloads = &downloads
+	}
 	halt, err := amount("--halt-after", orElse(d.HaltAfter, "1"))
 	if err != nil {
 		return err
@@ -379,6 +388,9 @@ func (d Draft) YAML() (string, error) {
 	}
 	if s.Stage == v1alpha1.StageLate {
 		line("  stage: Late", "download when it is a node's turn")
+	}
+	if s.MaxDownloads != nil {
+		line("  maxDownloads: "+s.MaxDownloads.String(), "nodes that download at once, on a thin line")
 	}
 	line("  failure:", "a node that is not healthy with it goes back by itself")
 	line("    haltAfter: "+s.Failure.HaltAfter.String(), "so many failed nodes stop the plan")

@@ -40,7 +40,7 @@ func TestNew(t *testing.T) {
 		"new.yaml": image,
 		"new_full.yaml": {"--image", "registry.example/kedge@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 			"--kubernetes", "registry.example/kubernetes:v1.36.3", "--selector", "site in (berlin,bonn),!spare", "--canary", "5%", "--soak", "90m",
-			"--max-unavailable", "10%", "--window", "Mon-Wed,Sat 22:00-04:30", "--window", "12:00-12:30", "--zone", "Europe/Berlin",
+			"--max-unavailable", "10%", "--max-downloads", "20", "--window", "Mon-Wed,Sat 22:00-04:30", "--window", "12:00-12:30", "--zone", "Europe/Berlin",
 			"--spread", "topology.kubernetes.io/zone", "--halt-after", "2", "--retries", "1", "--rollback-all", "--late", "--allow-downgrade", "sites.berlin"},
 	} {
 		d := draft(t, args...)
@@ -92,6 +92,7 @@ func TestNewRefuses(t *testing.T) {
 		{with("--canary", "1", "--soak", "-1h"), `--soak: "-1h" | a duration such as 30m`},
 		{with("--soak", "1h"), "--soak: there is no canary | --canary 1"},
 		{with("--max-unavailable", "ten"), `--max-unavailable: "ten"`},
+		{with("--max-downloads", "0"), `--max-downloads: "0"`},
 		{with("--halt-after", "0%"), `--halt-after: "0%"`},
 		{with("--retries", "11"), "--retries: 11 | 0 to 10"},
 		{with("--window", "Sat"), `--window: "Sat": "Sat" is no time from and to | Sat 02:00-05:00`},

@@ -31,6 +31,7 @@ func all(edits ...func(*planSpec)) func(*planSpec) {
 
 func away2(p *planSpec)  { p.MaxUnavailable = number(2) }
 func late(p *planSpec)   { p.Stage = v1alpha1.StageLate }
+func two(p *planSpec)    { p.MaxDownloads = number(2) }
 func paused(p *planSpec) { p.Paused = true }
 func canary(p *planSpec) {
 	p.Steps = []v1alpha1.Step{step(1, time.Hour), step("50%", 2*time.Hour)}
@@ -509,6 +510,17 @@ var rows = []row{
 	{"a plan of the same name is another plan", nil, "w1:rolledback,attempt=1 w2:staged", func(f *fleet) { f.Plans[0].UID = types.UID("uid-new"); f.NodeUpgrades[0].Status.Bad = nil }, "w1=Staged/Stage w2=Staged/Stage"},
 	{"a lost status changes nothing", canary, "w1:done=10m w2:staged", func(f *fleet) { f.Plans[0].Status = v1alpha1.PlanStatus{} }, "Soaking"},
 	{"a single node is not drained", nil, "s1:staged", nil, "s1=Active/Activate"},
+	// Downloads.
+	{"so many download at once", two, "w1:fetching w2 w3", nil, "goals: w2=Staged/Stage\n | 1 node will download later"},
+	{"whose turn it is first downloads first", two, "w1 w2 s1 s2", nil, "goals: s1=Staged/Stage s2=Staged/Stage\n"},
+	{"who is away keeps no place", two, "w1:fetching,notready w2 w3 w4", nil, "goals: w2=Staged/Stage w3=Staged/Stage\n"},
+	{"who is away is told when it is back", two, "w1:notready w2", nil, "goals: w2=Staged/Stage\n"},
+	{"who is through makes place", two, "w1:staged w2:staged w3:fetching w4 w5", nil, "w4=Staged/Stage | !w5="},
+	{"a download without end keeps no place", two, "w1:fetching w2:fetching w3", func(f *fleet) {
+		f.NodeUpgrades[0].Status.Since = stamp(noon.Add(-3 * time.Hour))
+	}, "goals: w3=Staged/Stage\n"},
+	{"late downloads are counted too", all(two, late, func(p *planSpec) { p.MaxUnavailable = number(9) }), "w1:fetching w2 w3", nil, "w2=Staged/Stage | !w3= | w3 will download later"},
+	{"what maxDownloads may be", func(p *planSpec) { p.MaxDownloads = percent("x") }, "w1", nil, "Invalid | maxDownloads"},
 	{"a clock far in the future does not panic", nil, "w1:trial", func(f *fleet) { f.Now = f.Now.AddDate(100, 0, 0) }, "Halted"},
 	{"a clock far in the past does not panic", saturday("02:00", time.Hour, "Europe/Berlin"), "w1:trial w2:staged", func(f *fleet) { f.Now = time.Unix(0, 0) }, "Rolling"},
 }

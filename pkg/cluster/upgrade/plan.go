@@ -58,6 +58,9 @@ func (c *cluster) open(p *v1alpha1.Plan) *plan {
 	if s.MaxUnavailable != nil {
 		amount("maxUnavailable", *s.MaxUnavailable)
 	}
+	if s.MaxDownloads != nil {
+		amount("maxDownloads", *s.MaxDownloads)
+	}
 	for i, step := range s.Steps {
 		amount(fmt.Sprintf("steps[%d].max", i), step.Max)
 	}

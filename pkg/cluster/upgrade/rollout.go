@@ -1,7 +1,9 @@
 package upgrade
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kedgeos/kedge/pkg/api/upgrade/v1alpha1"
@@ -207,9 +209,7 @@ func (r *rollout) act() {
 	}
 	r.advance()
 	if r.Spec.Stage != v1alpha1.StageLate {
-		for i := range r.plan.states {
-			r.stage(&r.plan.states[i])
-		}
+		r.stageAll()
 	}
 }
 
@@ -281,9 +281,61 @@ func (p *plan) ref() *v1alpha1.PlanRef {
 	return &v1alpha1.PlanRef{Name: p.Name, UID: p.UID, Generation: p.Generation}
 }
 
+// slowDownload is when a download counts no longer among those that others wait
+// for.
+const slowDownload = 2 * time.Hour
+
+// stageAll tells nodes to download the target, as many as may at once.
+func (r *rollout) stageAll() {
+	if r.Spec.MaxDownloads == nil {
+		for i := range r.plan.states {
+			r.stage(&r.plan.states[i])
+		}
+		return
+	}
+	var wait []*state
+	for i := range r.plan.states {
+		// Who is not there would begin whenever it comes.
+		if s := &r.plan.states[i]; s.kind == idle && r.mayStage(s) {
+			wait = append(wait, s)
+		}
+	}
+	slices.SortStableFunc(wait, func(a, b *state) int { return cmp.Or(a.rank-b.rank, first(b.again)-first(a.again)) })
+	for i, s := range wait {
+		if !r.mayDownload() {
+			r.hold("Downloads", plural(len(wait)-i, "node")+" will download later")
+			return
+		}
+		r.stage(s)
+	}
+}
+
+// mayDownload tells whether one more node may, now.
+func (r *rollout) mayDownload() bool {
+	if r.Spec.MaxDownloads == nil {
+		return true
+	}
+	limit, _ := share(*r.Spec.MaxDownloads, len(r.nodes))
+	for _, s := range r.kinds[fetching] {
+		end := r.now.Add(slowDownload)
+		if !s.changed && s.knows() && s.say.Phase == v1alpha1.NodeFetching {
+			end = s.phaseBegan(r.now).Add(slowDownload)
+		}
+		if end.After(r.now) {
+			r.wake(end)
+			limit--
+		}
+	}
+	return limit > 0
+}
+
+func (r *rollout) mayStage(s *state) bool {
+	return !s.goalOK && (!s.changed || s.goal.State == v1alpha1.GoalNone) && !s.onWay && (s.kind == idle || s.kind == silent || s.kind == away)
+}
+
 // stage tells a node to download the target, if it has not been told.
 func (r *rollout) stage(s *state) {
-	if s.goalOK || s.changed && s.goal.State != v1alpha1.GoalNone || s.onWay || s.kind != idle && s.kind != silent && s.kind != away {
+	if !r.mayStage(s) {
 		return
 	}
 	goal := r.stagedGoal(s)

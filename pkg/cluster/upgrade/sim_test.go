@@ -364,6 +364,7 @@ func (s *sim) judge(in Input, d Decision) {
 	if a, b := goalText(d), goalText(Decide(lost)); a != b {
 		s.fail("with the status of the plan: %s\nwithout: %s", a, b)
 	}
+	s.judgeDownloads(in, d)
 	leave, of := map[string]bool{}, map[string]int{}
 	for _, g := range d.Goals {
 		if g.Reason == "Activate" || g.Reason == "RollBack" {
@@ -412,6 +413,33 @@ func (s *sim) judge(in Input, d Decision) {
 		}
 		if of[p.Name] > 0 && p.Spec.Paused {
 			s.fail("%v may leave, and the plan is paused", leave)
+		}
+	}
+}
+
+// judgeDownloads holds a decision to maxDownloads.
+func (s *sim) judgeDownloads(in Input, d Decision) {
+	begin := map[string]int{}
+	for _, g := range d.Goals {
+		if g.Reason == "Stage" || g.Reason == "Retry" {
+			begin[g.Plan]++
+		}
+	}
+	for _, p := range in.Plans {
+		if p.Spec.MaxDownloads == nil || begin[p.Name] == 0 {
+			continue
+		}
+		going := begin[p.Name]
+		for _, nu := range in.NodeUpgrades {
+			mine := nu.Spec.Plan != nil && nu.Spec.Plan.Name == p.Name && nu.Spec.State == v1alpha1.GoalStaged &&
+				sameTarget(nu.Spec.Target, d.Statuses[p.Name].Target)
+			ready := slices.ContainsFunc(in.Nodes, func(n Node) bool { return n.Name == nu.Name && n.Ready })
+			if mine && ready && nu.Status.ObservedGeneration == nu.Generation && nu.Status.Phase == v1alpha1.NodeFetching && in.Now.Sub(nu.Status.Since.Time) < slowDownload {
+				going++
+			}
+		}
+		if allowed, _ := share(*p.Spec.MaxDownloads, len(in.Nodes)); going > allowed {
+			s.fail("%d nodes download, and %d may", going, allowed)
 		}
 	}
 }
@@ -548,6 +576,9 @@ func (s *sim) randomPlan(p *planSpec) {
 	}
 	if s.chance(0.3) {
 		p.Stage = v1alpha1.StageLate
+	}
+	if s.chance(0.3) {
+		p.MaxDownloads = number(1 + s.rng.IntN(2))
 	}
 	p.Failure = &v1alpha1.Failure{HaltAfter: number(1 + s.rng.IntN(3)), Retries: int32(s.rng.IntN(3))}
 	if s.chance(0.3) {

@@ -268,6 +268,10 @@ func (r *rollout) let(s *state) bool {
 		if r.Spec.Stage != v1alpha1.StageLate {
 			return false // who has the target already goes first
 		}
+		if s.kind == idle && !r.mayDownload() {
+			r.hold("Downloads", m.Name+" will download later")
+			return false
+		}
 		r.stage(s)
 		r.away = with // its place is kept
 		return true

@@ -103,6 +103,15 @@ type PlanSpec struct {
 	// +optional
 	// +kubebuilder:default=Early
 	Stage StageTime `json:"stage,omitempty"`
+	// MaxDownloads is how many of the chosen nodes download the release at once, as
+	// a number or a percentage; all of them without one. Those whose turn comes
+	// first go first. A download that takes longer than two hours keeps no other
+	// from its own.
+	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:Pattern=`^([1-9][0-9]?|100)%$`
+	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 1",message="a number of at least 1, or 1% to 100%"
+	MaxDownloads *intstr.IntOrString `json:"maxDownloads,omitempty"`
 
 	// Drain says how pods leave a node before it restarts.
 	// +optional

@@ -637,6 +637,11 @@ func (in *PlanSpec) DeepCopyInto(out *PlanSpec) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.MaxDownloads != nil {
+		in, out := &in.MaxDownloads, &out.MaxDownloads
+		*out = new(intstr.IntOrString)
+		**out = **in
+	}
 	if in.Drain != nil {
 		in, out := &in.Drain, &out.Drain
 		*out = new(Drain)
