@@ -1,8 +1,8 @@
 #!/bin/bash
 # Prints the figures of this tree, one a line: name value unit. Nothing here is
 # a test: a noisy machine gives noisy figures. "bench.sh NAME…" runs some of:
-# size build firmware embed decide kube vm upgrade. "bench.sh delta" builds seven images
-# and takes long, so it runs only when it is named.
+# size build firmware embed decide scale kube vm upgrade. "bench.sh delta" builds seven
+# images and takes long, so it runs only when it is named.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/kube-flags.sh
@@ -51,9 +51,24 @@ embed() {
 	figure embed_seconds "$(seconds bin/kedge embed "$work/copy.iso" --config "$work/config.yaml")" s
 }
 
-kube() { # natively, in namespaces of its own; needs root
-	(cd cmd/kube && CGO_ENABLED=0 go build "${kube_flags[@]}" -o "$work/jail" ./jail && "$work/jail" build "$work/programs" >&2 &&
-		"$work/jail" bench --programs "$work/programs" --idle 3m)
+jail() { # programs that run natively, in namespaces of their own; needs root
+	[ -d "$work/programs" ] || (cd cmd/kube && CGO_ENABLED=0 go build "${kube_flags[@]}" -o "$work/jail" ./jail &&
+		"$work/jail" build "$work/programs" >&2)
+}
+
+kube() {
+	jail
+	"$work/jail" bench --programs "$work/programs" --idle 3m
+}
+
+scale() { # a plan over an API server with ${NODES:-10000} nodes that are objects only; takes half an hour
+	jail
+	(cd cmd/kube && KUBE_JAIL_PROGRAMS="$work/programs" CGO_ENABLED=0 go test "${kube_flags[@]}" -count=1 -timeout 3h -run 'TestScale$' ./jail \
+		-args -scale "${NODES:-10000}" -figures "$work/figures.scale") >"$work/log" 2>&1 || {
+		cat "$work/log" >&2
+		exit 1
+	}
+	cat "$work/figures.scale"
 }
 
 delta() { hack/delta-bench.sh; }
@@ -72,6 +87,6 @@ upgrade() { # an installation and an upgrade in a machine; takes ten minutes wit
 	cat "$work/figures"
 }
 
-for part in ${*:-size embed build firmware decide kube vm upgrade}; do
+for part in ${*:-size embed build firmware decide kube scale vm upgrade}; do
 	$part
 done

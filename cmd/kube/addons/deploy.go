@@ -250,17 +250,43 @@ func (d *Deployer) apply(ctx context.Context, o *unstructured.Unstructured) (Obj
 	return Object{gvk.Group, gvk.Version, gvk.Kind, namespace, o.GetName()}, err
 }
 
-// prune deletes the objects of before that are not in now.
+// prune deletes the objects of before that are not in now. A namespace goes last,
+// and stays when it keeps what somebody else put there.
 func (d *Deployer) prune(ctx context.Context, before, now []Object) error {
 	var problems []error
+	var gone []Object
 	for _, o := range before {
-		if slices.ContainsFunc(now, func(n Object) bool {
+		if !slices.ContainsFunc(now, func(n Object) bool {
 			n.Version = o.Version
 			return n == o
 		}) {
+			gone = append(gone, o)
+		}
+	}
+	isNamespace := func(o Object) bool { return o.Group == "" && o.Kind == "Namespace" }
+	slices.SortStableFunc(gone, func(a, b Object) int {
+		switch {
+		case isNamespace(a) == isNamespace(b):
+			return 0
+		case isNamespace(a):
+			return 1
+		}
+		return -1
+	})
+	for _, o := range gone {
+		var err error
+		kept := ""
+		if isNamespace(o) {
+			kept, err = d.keeps(ctx, o.Name)
+		}
+		if kept != "" {
+			say.Printf("namespace %s stays: it holds %s", o.Name, kept)
 			continue
 		}
-		r, _, err := d.resource(schema.GroupVersionKind{Group: o.Group, Version: o.Version, Kind: o.Kind}, o.Namespace)
+		var r dynamic.ResourceInterface
+		if err == nil {
+			r, _, err = d.resource(schema.GroupVersionKind{Group: o.Group, Version: o.Version, Kind: o.Kind}, o.Namespace)
+		}
 		if err == nil {
 			err = r.Delete(ctx, o.Name, metav1.DeleteOptions{})
 		}
@@ -269,4 +295,26 @@ func (d *Deployer) prune(ctx context.Context, before, now []Object) error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// keeps names something in a namespace that nobody could bring back, "" if there
+// is nothing.
+func (d *Deployer) keeps(ctx context.Context, namespace string) (string, error) {
+	for _, kind := range []string{"PersistentVolumeClaim", "Secret", "ConfigMap"} {
+		r, _, err := d.resource(schema.GroupVersionKind{Version: "v1", Kind: kind}, namespace)
+		if err != nil {
+			return "", err
+		}
+		list, err := r.List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return "", err
+		}
+		for _, o := range list.Items {
+			if kind == "ConfigMap" && o.GetName() == "kube-root-ca.crt" { // every namespace is given that
+				continue
+			}
+			return strings.ToLower(kind) + " " + o.GetName(), nil
+		}
+	}
+	return "", nil
 }

@@ -64,22 +64,27 @@ var (
 // registriesYAML says how that registry is spoken to.
 const registriesYAML = "mirrors: {\"" + registryAddress + "\": {endpoint: [\"http://" + registryAddress + "\"]}}\n"
 
-// serveRegistry has the image of release 2.0.0 in a registry on the switch.
-func serveRegistry(t *testing.T) {
+// serveRegistry has the images of releases 2.0.0 and 3.0.0 in a registry on the
+// switch, and returns where it is reached from here.
+func serveRegistry(t *testing.T) (here string) {
 	t.Helper()
 	handler := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
-	here := httptest.NewServer(handler)
-	t.Cleanup(here.Close)
-	file := filepath.Join(t.TempDir(), "image")
-	if err := os.WriteFile(file, []byte("2.0.0"), 0o644); err != nil {
-		t.Fatal(err)
+	s := httptest.NewServer(handler)
+	t.Cleanup(s.Close)
+	here = s.Listener.Addr().String()
+	for tag, to := range map[string]ask.Release{"v2": {Version: "2.0.0", ID: "two"}, "v3": {Version: "3.0.0", ID: "three"}} {
+		file := filepath.Join(t.TempDir(), "image")
+		if err := os.WriteFile(file, []byte(to.Version), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		image := registry.Image{File: file, Arch: runtime.GOARCH, Release: registry.Release{Version: to.Version, Kubernetes: kubeVersion}}
+		digest, err := registry.Push(t.Context(), here+"/kedge:"+tag, []registry.Image{image}, registry.Options{Tries: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		to.Digest = digest
+		releases[digest] = to
 	}
-	image := registry.Image{File: file, Arch: runtime.GOARCH, Release: registry.Release{Version: "2.0.0", Kubernetes: kubeVersion}}
-	digest, err := registry.Push(t.Context(), here.Listener.Addr().String()+"/kedge:v2", []registry.Image{image}, registry.Options{Tries: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	releases[digest] = ask.Release{Version: "2.0.0", ID: "two", Digest: digest}
 	l, err := listenIn("/run/netns/"+switchNamespace(), registryAddress)
 	if err != nil {
 		t.Fatal(err)
@@ -87,6 +92,7 @@ func serveRegistry(t *testing.T) {
 	there := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 	go func() { _ = there.Serve(l) }() // until it is closed
 	t.Cleanup(func() { _ = there.Close() })
+	return here
 }
 
 // listenIn opens a socket in a network namespace.
@@ -294,7 +300,9 @@ func (c *cluster) apply(t *testing.T, fleet, spec string) {
 		if fields["nodeSelector"] == nil {
 			fields["nodeSelector"] = map[string]any{"matchLabels": map[string]any{"fleet": fleet}}
 		}
-		fields["os"] = map[string]any{"image": releaseImage}
+		if fields["channel"] == nil {
+			fields["os"] = map[string]any{"image": releaseImage}
+		}
 		p, err = plans.Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": v1alpha1.GroupVersion.String(), "kind": "Plan", "metadata": map[string]any{"name": fleet}, "spec": fields,
 		}}, metav1.CreateOptions{})

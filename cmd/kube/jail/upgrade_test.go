@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"regexp"
 	"slices"
@@ -38,7 +37,7 @@ const upgradeConfig = "kube-controller-manager-arg: [node-monitor-grace-period=1
 func TestUpgrades(t *testing.T) {
 	p := programsFor(t)
 	s := begin(t)
-	serveRegistry(t)
+	ch := newTrack(t, serveRegistry(t))
 	n := s.node(1, p)
 	s.config(n, upgradeConfig)
 	if err := n.Start("server"); err != nil {
@@ -56,6 +55,10 @@ func TestUpgrades(t *testing.T) {
 		}, metav1.CreateOptions{})
 		return err
 	})
+	keys := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "upgrade-keys"}, Data: map[string]string{"ours.pub": ch.public}}
+	if _, err := c.core.CoreV1().ConfigMaps(upgradeNamespace).Create(s.ctx, keys, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	for _, app := range []string{"upgrade-controller", "upgrade-node"} {
 		s.until("a pod of "+app, func() error {
 			_, err := c.pod(t, app)
@@ -68,7 +71,7 @@ func TestUpgrades(t *testing.T) {
 	t.Run("plans", func(t *testing.T) {
 		for name, story := range map[string]func(*testing.T, *cluster){
 			"rolls": rolls, "halts": halts, "goes back": goesBack, "pauses": pauses, "waits for its window": waitsForWindow,
-			"tells what blocks a drain": tellsBlockedDrain, "outlives the controller": outlivesController, "has no agent": hasNoAgent, "runs hooks": runsHooks,
+			"tells what blocks a drain": tellsBlockedDrain, "outlives the controller": outlivesController, "has no agent": hasNoAgent, "runs hooks": runsHooks, "follows a channel": ch.isFollowed,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -542,7 +545,8 @@ func (c *cluster) memory(pod *corev1.Pod) string {
 	return b.String()
 }
 
-// disables: without the add-on nothing of it is left but the users' plans.
+// disables: without the add-on nothing of it is left but what users made, their
+// plans and keys.
 func (s story) disables(n *Node, api *API) {
 	if err := n.Stop(syscall.SIGTERM); err != nil {
 		s.Fatal(err)
@@ -550,17 +554,18 @@ func (s story) disables(n *Node, api *API) {
 	if err := n.Start("server", "--disable", "upgrade-controller"); err != nil {
 		s.Fatal(err)
 	}
-	s.until("end of the Deployment", func() error {
-		return s.gone(api, "/apis/apps/v1/namespaces/kedge-system/deployments/upgrade-controller")
-	})
-	// No kubelet says that the pods of the nodes that are objects only have ended.
-	s.until("end of the namespace", func() error {
-		pods := "/api/v1/namespaces/kedge-system/pods?gracePeriodSeconds=0"
-		if err := api.do(s.ctx, http.MethodDelete, pods, "", nil); err != nil {
-			return err
+	for _, path := range []string{"apps/v1/namespaces/kedge-system/deployments/upgrade-controller", "apps/v1/namespaces/kedge-system/daemonsets/upgrade-node"} {
+		s.until("end of "+path, func() error { return s.gone(api, "/apis/"+path) })
+	}
+	s.until("the message about the namespace", func() error {
+		if !strings.Contains(n.Log(), "namespace kedge-system stays: it holds") {
+			return errAnswer
 		}
-		return s.gone(api, "/api/v1/namespaces/kedge-system")
+		return nil
 	})
+	if err := ok(s.ctx, api, "/api/v1/namespaces/kedge-system/configmaps/upgrade-keys"); err != nil {
+		s.Error(err)
+	}
 	plans, err := api.list(s.ctx, "/apis/upgrade.kedgeos.io/v1alpha1/plans")
 	if err != nil || !slices.ContainsFunc(plans, func(o object) bool { return o.Metadata.Name == "rolls" }) {
 		s.Errorf("plans are %v, %v", plans, err)
