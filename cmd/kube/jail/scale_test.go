@@ -156,7 +156,9 @@ func TestScale(t *testing.T) {
 	reads, writes, before := c.reads.Load(), c.writes.Load(), controller.metrics()
 	began = time.Now()
 	c.apply()
+	peak := controller.peak()
 	c.complete()
+	f.add("scale_controller_anonymous_bytes", float64(peak()), "bytes")
 	took := time.Since(began)
 	c.settle()
 	after := controller.metrics()
@@ -317,6 +319,27 @@ func (c *census) start(n *Node) *controllerProcess {
 		log.Close()
 	})
 	return &controllerProcess{cmd.Process, c, http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: dialIn("/run/netns/" + n.Name)}}}
+}
+
+// peak follows the memory that is the process's own, without the pages of its
+// program, and returns what ends that and tells the most.
+func (p *controllerProcess) peak() (end func() int64) {
+	ctx, stop := context.WithCancel(p.c.s.ctx)
+	most := make(chan int64, 1)
+	go func() {
+		var kib int64
+		for ctx.Err() == nil {
+			if n, err := number(p.Pid, "status", "RssAnon:"); err == nil {
+				kib = max(kib, n)
+			}
+			_ = pause(ctx, time.Second)
+		}
+		most <- kib << 10
+	}()
+	return func() int64 {
+		stop()
+		return <-most
+	}
 }
 
 // metrics are lines of the Prometheus text format.
@@ -510,12 +533,7 @@ func (m *edge) Stage(ctx context.Context, s ask.Stage) (ask.Status, error) {
 }
 
 // takeTime waits for a part of d.
-func takeTime(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(rand.N(d)):
-	}
-}
+func takeTime(ctx context.Context, d time.Duration) { _ = pause(ctx, rand.N(d)) }
 
 // begin starts what runs in the node's pod.
 func (m *edge) begin() {
