@@ -28,6 +28,11 @@ const etcdVersion = "3.5.13"
 // NORMAL, kine's own choice, it loses up to half a minute.
 const sqliteOptions = "?_journal_mode=WAL&_busy_timeout=30000&_synchronous=FULL&_txlock=immediate&_pragma=wal_autocheckpoint(4000)"
 
+// compactTimeout is for one batch of old revisions. Kine ends the whole program
+// when it is over, so that a slow disk must not get there; batches are small
+// because nobody else writes meanwhile.
+const compactTimeout = 10 * time.Minute
+
 // Start opens or makes dir/state.db and serves it on the unix socket at path,
 // which only root may open. It returns when the socket accepts connections;
 // stopped gets one value when serving ends.
@@ -41,8 +46,8 @@ func Start(ctx context.Context, dir, socket string) (stopped <-chan error, err e
 	_, backend, err := drivers.New(ctx, &sync.WaitGroup{}, &drivers.Config{
 		Endpoint:             "sqlite://" + filepath.Join(dir, "state.db") + sqliteOptions,
 		ConnectionPoolConfig: generic.ConnectionPoolConfig{MaxIdle: 2},
-		CompactInterval:      5 * time.Minute, CompactTimeout: 5 * time.Second,
-		CompactMinRetain: 1000, CompactBatchSize: 1000, PollBatchSize: 500,
+		CompactInterval:      5 * time.Minute, CompactTimeout: compactTimeout,
+		CompactMinRetain: 1000, CompactBatchSize: 250, PollBatchSize: 500,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open datastore %s: %w", dir, err)

@@ -23,6 +23,8 @@ const (
 	patience  = 30 * time.Second // for an agent that does not answer, and may only start anew
 	stepLimit = time.Minute      // for all that one look asks of others
 	tellPause = 2 * time.Minute  // between two statuses that differ in their words only
+
+	versionFor = time.Minute // that of the API server changes seldom
 )
 
 // Agent is the agent of the machine; the Client of its socket is one.
@@ -66,6 +68,7 @@ type Loop struct {
 	node    *corev1.Node
 	stale   bool // they may have changed
 	version string
+	asked   time.Time // when the version was
 	told    time.Time // when the status was written last
 	silent  time.Time // since when the agent does not answer; zero when it does
 	refused *ask.Error
@@ -176,8 +179,10 @@ func (l *Loop) fetch(ctx context.Context) (err error) {
 		l.node = nil
 		return err
 	}
-	if v, err := l.Cluster.Version(ctx); err == nil {
-		l.version = v
+	if l.version == "" || l.now().Sub(l.asked) >= versionFor {
+		if v, err := l.Cluster.Version(ctx); err == nil {
+			l.version, l.asked = v, l.now()
+		}
 	}
 	l.stale = false
 	return nil
