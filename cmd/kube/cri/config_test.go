@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/kedgeos/kedge/cmd/kube/args"
+	"github.com/kedgeos/kedge/pkg/format/registries"
 	"github.com/pelletier/go-toml/v2"
 )
 
@@ -121,7 +122,7 @@ func TestAuthorization(t *testing.T) {
 		{"robot", "s3cret", "", "Basic cm9ib3Q6czNjcmV0"},
 		{"", "", "cm9ib3Q6czNjcmV0", "Basic cm9ib3Q6czNjcmV0"},
 	} {
-		if got := authorization(tt.user, tt.password, tt.encoded); got != tt.want {
+		if got := authorization(registries.Auth{Username: tt.user, Password: tt.password, Auth: tt.encoded}); got != tt.want {
 			t.Errorf("authorization(%q, %q, %q) = %q, want %q", tt.user, tt.password, tt.encoded, got, tt.want)
 		}
 	}
@@ -140,5 +141,13 @@ func TestFiles(t *testing.T) {
 	}
 	if want := []string{"a.tar.zst", "b.tar", "c.tar.gz", "d.tgz"}; !slices.Equal(got, want) {
 		t.Errorf("files = %q, want %q", got, want)
+	}
+}
+
+func TestBadRegistries(t *testing.T) {
+	for _, text := range []string{"mirrors: [", "mirrors: {a.example: {endpoint: ['http://']}}"} {
+		if files, err := hostsFiles([]byte(text)); err == nil {
+			t.Errorf("%q: %v", text, files)
+		}
 	}
 }

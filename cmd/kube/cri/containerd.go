@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kedgeos/kedge/cmd/kube/args"
+	"github.com/kedgeos/kedge/cmd/kube/say"
 	"github.com/kedgeos/kedge/cmd/kube/child"
 )
 
@@ -27,8 +28,10 @@ func Prepare(c args.Config) error {
 	if err := os.Symlink(args.ContainerdDir, "/run/containerd"); err != nil && !os.IsExist(err) {
 		return err
 	}
+	// A mistake in the user's file does not take the machine down: it runs what it
+	// has, and says why other images do not come.
 	if err := Registries(c); err != nil {
-		return err
+		say.Printf("registries are left as they are without a file: %v", err)
 	}
 	return os.WriteFile(configFile(c), []byte(Config(c, PluginDir(), restricted())), 0o600)
 }

@@ -10,27 +10,8 @@ import (
 	"strings"
 
 	"github.com/kedgeos/kedge/cmd/kube/args"
-	"gopkg.in/yaml.v3"
+	"github.com/kedgeos/kedge/pkg/format/registries"
 )
-
-// registries is /etc/rancher/k3s/registries.yaml, with k3s's keys.
-type registries struct {
-	Mirrors map[string]struct {
-		Endpoint []string          `yaml:"endpoint"`
-		Rewrite  map[string]string `yaml:"rewrite"`
-	} `yaml:"mirrors"`
-	Configs map[string]struct {
-		Auth struct {
-			Username, Password, Auth string
-		} `yaml:"auth"`
-		TLS struct {
-			CAFile             string `yaml:"ca_file"`
-			CertFile           string `yaml:"cert_file"`
-			KeyFile            string `yaml:"key_file"`
-			InsecureSkipVerify bool   `yaml:"insecure_skip_verify"`
-		} `yaml:"tls"`
-	} `yaml:"configs"`
-}
 
 // Registries turns the user's registries.yaml into containerd's hosts.toml
 // files. Without the file there are none.
@@ -59,28 +40,30 @@ func Registries(c args.Config) error {
 }
 
 // hostsFiles returns the text of hosts.toml for each registry; "*" becomes
-// containerd's "_default".
+// containerd's "_default". It takes more than our own client of registries does:
+// containerd says itself what it cannot do.
 func hostsFiles(data []byte) (map[string]string, error) {
-	var r registries
-	if err := yaml.Unmarshal(data, &r); err != nil {
+	f, err := registries.Decode(data)
+	if err != nil {
 		return nil, err
 	}
 	out := map[string]string{}
-	for name := range r.Configs {
-		if _, ok := r.Mirrors[name]; !ok && name != "*" {
-			out[name] = r.host("https://"+name, nil)
+	for name := range f.Configs {
+		if _, ok := f.Mirrors[name]; !ok && name != "*" {
+			out[name] = section("https://"+name, f.Config(name), nil)
 		}
 	}
-	for name, mirror := range r.Mirrors {
+	for name, mirror := range f.Mirrors {
 		var text strings.Builder
-		for _, endpoint := range mirror.Endpoint {
+		for _, endpoint := range mirror.Endpoints {
 			if !strings.Contains(endpoint, "://") {
 				endpoint = "https://" + endpoint
 			}
-			if u, err := url.Parse(endpoint); err != nil || u.Host == "" {
+			u, err := url.Parse(endpoint)
+			if err != nil || u.Host == "" {
 				return nil, fmt.Errorf("mirrors.%s: endpoint %q is not a URL", name, endpoint)
 			}
-			text.WriteString(r.host(endpoint, mirror.Rewrite))
+			text.WriteString(section(endpoint, f.Config(u.Host), mirror.Rewrite))
 		}
 		if name == "*" {
 			name = "_default"
@@ -90,26 +73,20 @@ func hostsFiles(data []byte) (map[string]string, error) {
 	return out, nil
 }
 
-// host returns the section of one endpoint, with the credentials that configs
-// gives for its host.
-func (r registries) host(endpoint string, rewrite map[string]string) string {
-	u, _ := url.Parse(endpoint)
-	conf, ok := r.Configs[u.Host]
-	if !ok {
-		conf = r.Configs["*"]
-	}
+// section returns the section of one endpoint.
+func section(endpoint string, c registries.Config, rewrite map[string]string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[host.%q]\n  capabilities = [\"pull\", \"resolve\"]\n", endpoint)
-	if conf.TLS.CAFile != "" {
-		fmt.Fprintf(&b, "  ca = %q\n", conf.TLS.CAFile)
+	if c.TLS.CAFile != "" {
+		fmt.Fprintf(&b, "  ca = %q\n", c.TLS.CAFile)
 	}
-	if conf.TLS.CertFile != "" {
-		fmt.Fprintf(&b, "  client = [[%q, %q]]\n", conf.TLS.CertFile, conf.TLS.KeyFile)
+	if c.TLS.CertFile != "" {
+		fmt.Fprintf(&b, "  client = [[%q, %q]]\n", c.TLS.CertFile, c.TLS.KeyFile)
 	}
-	if conf.TLS.InsecureSkipVerify {
+	if c.TLS.InsecureSkipVerify {
 		b.WriteString("  skip_verify = true\n")
 	}
-	if header := authorization(conf.Auth.Username, conf.Auth.Password, conf.Auth.Auth); header != "" {
+	if header := authorization(c.Auth); header != "" {
 		fmt.Fprintf(&b, "  [host.%q.header]\n    authorization = %q\n", endpoint, header)
 	}
 	for from, to := range rewrite {
@@ -120,9 +97,10 @@ func (r registries) host(endpoint string, rewrite map[string]string) string {
 
 // authorization returns the HTTP header for user and password, or for their
 // ready encoded form.
-func authorization(user, password, encoded string) string {
-	if encoded == "" && user != "" {
-		encoded = base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
+func authorization(a registries.Auth) string {
+	encoded := a.Auth
+	if encoded == "" && a.Username != "" {
+		encoded = base64.StdEncoding.EncodeToString([]byte(a.Username + ":" + a.Password))
 	}
 	if encoded == "" {
 		return ""

@@ -62,10 +62,17 @@ type TLS struct {
 	InsecureSkipVerify bool   `yaml:"insecure_skip_verify"`
 }
 
+// Decode reads the file as it is; what it says may not be sound. The error tells
+// the line.
+func Decode(data []byte) (f File, err error) {
+	err = yaml.Unmarshal(data, &f)
+	return f, err
+}
+
 // Parse reads the file. The error tells the line, or the key that is not sound.
 func Parse(data []byte) (File, error) {
-	var f File
-	if err := yaml.Unmarshal(data, &f); err != nil {
+	f, err := Decode(data)
+	if err != nil {
 		return File{}, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Mirrors)) {
