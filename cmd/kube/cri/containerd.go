@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/kedgeos/kedge/cmd/kube/args"
-	"github.com/kedgeos/kedge/cmd/kube/say"
 	"github.com/kedgeos/kedge/cmd/kube/child"
+	"github.com/kedgeos/kedge/cmd/kube/say"
 )
 
 // Prepare writes containerd's configuration and folders.
