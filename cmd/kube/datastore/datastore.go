@@ -33,6 +33,11 @@ const sqliteOptions = "?_journal_mode=WAL&_busy_timeout=30000&_synchronous=FULL&
 // because nobody else writes meanwhile.
 const compactTimeout = 10 * time.Minute
 
+// connections are how many requests read the database at once. Without a limit
+// a crowd, such as all nodes of a large cluster after a restart, opens a file for
+// each until there are no more.
+const connections = 32
+
 // Start opens or makes dir/state.db and serves it on the unix socket at path,
 // which only root may open. It returns when the socket accepts connections;
 // stopped gets one value when serving ends.
@@ -45,7 +50,7 @@ func Start(ctx context.Context, dir, socket string) (stopped <-chan error, err e
 	}
 	_, backend, err := drivers.New(ctx, &sync.WaitGroup{}, &drivers.Config{
 		Endpoint:             "sqlite://" + filepath.Join(dir, "state.db") + sqliteOptions,
-		ConnectionPoolConfig: generic.ConnectionPoolConfig{MaxIdle: 2},
+		ConnectionPoolConfig: generic.ConnectionPoolConfig{MaxIdle: 2, MaxOpen: connections},
 		CompactInterval:      5 * time.Minute, CompactTimeout: compactTimeout,
 		CompactMinRetain: 1000, CompactBatchSize: 250, PollBatchSize: 500,
 	})

@@ -64,6 +64,7 @@ const scalePlan = `{"apiVersion": "upgrade.kedgeos.io/v1alpha1", "kind": "Plan",
 // A census is a cluster of many nodes, and what they are seen to do.
 type census struct {
 	s          story
+	stop       context.CancelCauseFunc // of s.ctx
 	config     *restclient.Config
 	admin      kubernetes.Interface
 	dyn        dynamic.Interface
@@ -150,6 +151,7 @@ func TestScale(t *testing.T) {
 	t.Logf("a NodeUpgrade for each after %.0f s", time.Since(began).Seconds())
 	for _, m := range c.members {
 		m.begin()
+		_ = pause(s.ctx, 2*time.Millisecond) // pods do not all start in one moment
 	}
 	c.settle()
 	f := figures{t, nil}
@@ -228,6 +230,7 @@ func newCensus(s story, n *Node) *census {
 	config.Dial = dialIn("/run/netns/" + n.Name)
 	config.QPS = -1 // no limit of ours
 	c := &census{s: s, config: config, members: map[string]*edge{}}
+	c.s.ctx, c.stop = context.WithCancelCause(s.ctx)
 	if c.admin, c.dyn, err = clients(config, ""); err != nil {
 		s.Fatal(err)
 	}
@@ -310,9 +313,18 @@ func (c *census) start(n *Node) *controllerProcess {
 	if err := cmd.Start(); err != nil {
 		c.s.Fatal(err)
 	}
-	c.s.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	ended := make(chan struct{})
+	go func() {
 		_ = cmd.Wait()
+		close(ended)
+		if c.s.ctx.Err() == nil {
+			c.stop(errors.New("the controller has ended"))
+		}
+	}()
+	c.s.Cleanup(func() {
+		c.stop(nil)
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		<-ended
 		if text, err := os.ReadFile(log.Name()); err == nil && c.s.Failed() {
 			c.s.Logf("log of the controller:\n%s", tail(string(text), 40))
 		}
@@ -467,7 +479,7 @@ func (m *edge) tell() {
 func (c *census) until(what string, is func() error) {
 	c.s.Helper()
 	if err := wait(c.s.ctx, what, is); err != nil {
-		c.s.Fatal(err)
+		c.s.Fatalf("%v: %v", context.Cause(c.s.ctx), err)
 	}
 }
 
