@@ -79,8 +79,8 @@ decide() { # one decision of the upgrade controller over 10,000 nodes
 
 vm() { bin/kedge run $out/kedge-amd64.iso --memory 1024 --network isolated --quiet --wait ready --figures; }
 
-upgrade() { # an installation and an upgrade in a machine; takes ten minutes without KVM
-	go test -count=1 -timeout 60m -run 'TestFigures$' ./hack/vm -args -all -figures "$work/figures" >"$work/log" 2>&1 || {
+upgrade() { # an installation and an upgrade in a machine, and a plan over two; takes 40 minutes without KVM
+	go test -count=1 -timeout 90m -run 'TestFigures$|TestStories/fleet$' ./hack/vm -args -all -figures "$work/figures" >"$work/log" 2>&1 || {
 		cat "$work/log" >&2
 		exit 1
 	}

@@ -540,7 +540,7 @@ func took(ts *script, args []string) error {
 		return errors.New("usage: took NAME")
 	}
 	l, now := labOf(ts), time.Now()
-	err := figure("%s %.1f s\n", args[0], now.Sub(l.since).Seconds())
+	err := figure(ts, "%s %.1f s\n", args[0], now.Sub(l.since).Seconds())
 	l.since = now
 	return err
 }
@@ -558,10 +558,15 @@ func rate(ts *script, args []string) error {
 	if len(found) == 0 {
 		return fmt.Errorf("rate %s: the last command did not say %s", args[0], pattern)
 	}
-	return figure("%s %s MB/s\n", args[0], found[len(found)-1][1])
+	return figure(ts, "%s %s MB/s\n", args[0], found[len(found)-1][1])
 }
 
-func figure(format string, values ...any) error {
+// figure says a figure, and adds it to the file of figures if there is one.
+func figure(ts *script, format string, values ...any) error {
+	ts.Logf(format, values...)
+	if *figures == "" {
+		return nil
+	}
 	f, err := os.OpenFile(*figures, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
