@@ -23,7 +23,7 @@
 //	stick FILE KIND LABEL SOURCE…    make a stick (vfat or iso9660) with files
 //	debian FILE SIZE SOURCE|@TARGET=PATH…  a disk with Debian, its kernel FILE.vmlinuz, its initrd FILE.initrd
 //	state FILE SIZE                  make a disk for state
-//	start | took NAME                measure: seconds since then, in figures/ only
+//	start | took NAME                measure: seconds since then, a figure
 //	rate NAME REGEXP                 a figure out of what the last command said
 //	damage DISK SLOT [PATH]          turn over the bits of the first MiBs of a slot, or of a file of its image
 //	flip DISK SLOT PATH OFFSET|FILE  damage a byte of the image in a slot: at an offset, or in the bytes of a file
