@@ -60,7 +60,7 @@ func (r *track) publish(t *testing.T, c *cluster, image string) {
 		}
 		m.Data[key] = string(text)
 	}
-	maps := c.core.CoreV1().ConfigMaps("default")
+	maps := c.core.CoreV1().ConfigMaps(upgradeNamespace)
 	_ = maps.Delete(t.Context(), m.Name, metav1.DeleteOptions{}) // it may not be there
 	if _, err := maps.Create(t.Context(), m, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func (r *track) publish(t *testing.T, c *cluster, image string) {
 func (r *track) isFollowed(t *testing.T, c *cluster) {
 	fleet := c.fleet(t, "follows", 2)
 	r.publish(t, c, releaseImage)
-	c.apply(t, "follows", "channel: {configMap: {namespace: default, name: releases}, interval: 1m}")
+	c.apply(t, "follows", "channel: {configMap: {namespace: kedge-system, name: releases}, interval: 1m}")
 	c.phase(t, "follows", v1alpha1.PlanComplete)
 	c.did(t, fleet, once)
 	r.publish(t, c, strings.Replace(releaseImage, ":v2", ":v3", 1))

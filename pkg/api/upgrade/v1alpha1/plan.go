@@ -196,7 +196,8 @@ type Channel struct {
 
 // ConfigMapKey is one entry of a ConfigMap.
 type ConfigMapKey struct {
-	// Namespace of the ConfigMap.
+	// Namespace of the ConfigMap. The controller may read those of kedge-system; for
+	// one elsewhere, a Role there has to let it.
 	Namespace string `json:"namespace"`
 	// Name of the ConfigMap.
 	Name string `json:"name"`
