@@ -84,18 +84,25 @@ func listen(socket string) (net.Listener, error) {
 	return listener, os.Chmod(socket, 0o600)
 }
 
+// noFormerTable stands for a table of kine's first releases. Kine counts its rows
+// and, when there are none, forgets the count of its own table halfway: that
+// reader stays for ever, and the write-ahead log is never written back. The view
+// has one row to count, and none to take over.
+const noFormerTable = "CREATE VIEW IF NOT EXISTS key_value AS SELECT NULL AS id, NULL AS name, NULL AS value, 0 AS ttl"
+
 // create makes an empty database of small pages when there is none. An update
 // touches a page of the table and of each of its indexes, so that the renewal
 // of a lease costs the disk ten pages. The size of a page cannot be changed
 // later, once the log is on.
 func create(file string) error {
-	if st, err := os.Stat(file); err == nil && st.Size() > 0 {
-		return nil
+	statements := noFormerTable
+	if st, err := os.Stat(file); err != nil || st.Size() == 0 {
+		statements = "PRAGMA page_size = 1024; VACUUM; " + statements
 	}
 	db, err := sql.Open("sqlite", file)
 	if err != nil {
 		return err
 	}
-	_, err = db.Exec("PRAGMA page_size = 1024; VACUUM")
+	_, err = db.Exec(statements)
 	return errors.Join(err, db.Close())
 }
