@@ -150,7 +150,13 @@ func TestSourceOf(t *testing.T) {
 }
 
 func TestClock(t *testing.T) {
-	day := func(n int) time.Time { return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC) }
+	const far = 16000 // days: 2069
+	day := func(n int) time.Time {
+		if n == 0 {
+			return time.Time{}
+		}
+		return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC)
+	}
 	for _, c := range []struct {
 		now, built, seen, best int
 		source                 string
@@ -158,6 +164,12 @@ func TestClock(t *testing.T) {
 		{9, 3, 5, 9, ""},
 		{1, 3, 2, 3, "the image"},
 		{1, 3, 5, 5, "the last shutdown"},
+		{far, 3, 0, 3, "the image"},
+		{far, 3, 5, 5, "the last shutdown"},
+		{far, 3, far, 3, "the image"},
+		{1, 3, far, 3, "the image"},
+		{far, 0, 0, far, ""},
+		{3000, 3, 0, 3000, ""},
 	} {
 		best, source := Clock(day(c.now), day(c.built), day(c.seen))
 		if !best.Equal(day(c.best)) || source != c.source {

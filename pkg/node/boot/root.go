@@ -337,14 +337,20 @@ func modified(path string) time.Time {
 	return info.ModTime()
 }
 
+// service is how long after the making of its image a machine may run. A later
+// time is that of a clock without a battery: UEFI firmware makes 2070 of 1970.
+const service = 30 * 365 * 24 * time.Hour
+
 // Clock returns the latest of three times, and which it is when that is not
 // now: no machine runs before its image was built, or before it was last seen.
+// Times that no machine of this image can see do not count.
 func Clock(now, built, seen time.Time) (best time.Time, source string) {
+	absurd := func(t time.Time) bool { return !built.IsZero() && t.After(built.Add(service)) }
 	best = now
-	if built.After(best) {
+	if built.After(best) || absurd(now) {
 		best, source = built, "the image"
 	}
-	if seen.After(best) {
+	if seen.After(best) && !absurd(seen) {
 		best, source = seen, "the last shutdown"
 	}
 	return best, source
