@@ -152,18 +152,23 @@ func (c Config) Shared() map[string]string {
 // that differ cannot reach each other. It returns what it changed, as
 // "name=value". Names that this version does not know are left aside.
 func (c *Config) Learn(settings map[string]string) (changed []string, err error) {
+	next := *c
 	for _, s := range shared {
 		value, told := settings[s.name]
-		if !told || value == s.get(*c) {
+		if !told || value == s.get(next) {
 			continue
 		}
 		i := slices.IndexFunc(flags, func(f flag) bool { return f.name == s.name })
-		if err := flags[i].set(c, value); err != nil {
-			return changed, fmt.Errorf("the server's %s: %w", s.name, err)
+		if err := flags[i].set(&next, value); err != nil {
+			return nil, fmt.Errorf("the server's %s: %w", s.name, err)
 		}
 		changed = append(changed, s.name+"="+value)
 	}
-	return changed, c.Check()
+	if err := next.Check(); err != nil {
+		return nil, err
+	}
+	*c = next
+	return changed, nil
 }
 
 // dnsAddress is the tenth address of the service network, the custom of
