@@ -55,12 +55,13 @@ func (o *Options) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&o.Registries, "registries", "/etc/kedge/registries/registries.yaml", "`file` that says how registries are spoken to, as k3s's registries.yaml does; none is no error")
 }
 
-// Times of the election, by the client's own advice.
-const (
-	leaseFor   = 15 * time.Second
-	renewFor   = 10 * time.Second
-	retryEvery = 2 * time.Second
-)
+// term are the times of an election.
+type term struct{ lease, renew, retry time.Duration }
+
+// longTerm is that of the shipped controller. Each renewal is a write to the disk
+// of a machine that may have nothing else to do, and an upgrade can wait a minute
+// for another controller.
+var longTerm = term{lease: 60 * time.Second, renew: 40 * time.Second, retry: 15 * time.Second}
 
 // Errors that callers tell apart.
 var (
@@ -109,6 +110,7 @@ type controller struct {
 	scheme  *runtime.Scheme
 
 	// What tests set.
+	term       term
 	now        func() time.Time
 	pace       time.Duration
 	checkEvery time.Duration
@@ -129,7 +131,7 @@ func newController(o Options, config *rest.Config) (*controller, error) {
 	config = rest.CopyConfig(config)
 	rest.AddUserAgent(config, "upgrade-controller")
 	config.QPS, config.Burst, config.Timeout = 50, 100, 30*time.Second // no watch has this timeout
-	c := &controller{Options: o, config: config, metrics: newMetrics(), now: time.Now, pace: time.Second, checkEvery: 15 * time.Second, leading: func(*loop) {}}
+	c := &controller{Options: o, config: config, metrics: newMetrics(), term: longTerm, now: time.Now, pace: time.Second, checkEvery: 15 * time.Second, leading: func(*loop) {}}
 	var err error
 	if c.scheme, err = newScheme(); err != nil {
 		return nil, err
@@ -158,7 +160,7 @@ func (c *controller) elect(ctx context.Context) error {
 			Client:     c.leases,
 			LockConfig: resourcelock.ResourceLockConfig{Identity: c.Identity},
 		},
-		LeaseDuration: leaseFor, RenewDeadline: renewFor, RetryPeriod: retryEvery, ReleaseOnCancel: true,
+		LeaseDuration: c.term.lease, RenewDeadline: c.term.renew, RetryPeriod: c.term.retry, ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(lost context.Context) {
 				leads.Store(true)
@@ -185,7 +187,7 @@ func (c *controller) elect(ctx context.Context) error {
 	}
 	select {
 	case err = <-done:
-	case <-time.After(leaseFor - renewFor):
+	case <-time.After(c.term.lease - c.term.renew):
 		err = ErrLost // it hangs in a write; the end of the process ends that
 	}
 	if err == nil && ctx.Err() == nil {

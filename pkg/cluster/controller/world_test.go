@@ -159,6 +159,7 @@ func (w *world) controller(token string) *controller {
 		w.t.Fatal(err)
 	}
 	c.now, c.pace, c.checkEvery = w.now, 2*time.Millisecond, 50*time.Millisecond
+	c.term = term{lease: 15 * time.Second, renew: 10 * time.Second, retry: 2 * time.Second}
 	c.leading = func(l *loop) {
 		w.lock.Lock()
 		defer w.lock.Unlock()
