@@ -24,7 +24,7 @@ type fakeCluster struct {
 	lock    sync.Mutex
 	objects []map[string]any
 	refuse  int // status of every answer; 0 answers
-	looks   int // how often the nodes were asked for
+	looks   int // how often the events were asked for, the last that a look asks
 }
 
 var fakeClusters sync.Map // by script
@@ -121,10 +121,10 @@ func (c *fakeCluster) seen(ts *testscript.TestScript) {
 		return c.looks
 	}
 	for begun, tries := count(), 0; count() < begun+2; tries++ {
-		if tries > 1000 {
+		if tries > 10000 {
 			ts.Fatalf("nobody looks")
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(time.Millisecond) // what follows comes between two looks
 	}
 }
 
@@ -174,7 +174,7 @@ func (c *fakeCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				items = append(items, o)
 			}
 		}
-		if kind == "Node" {
+		if kind == "Event" {
 			c.looks++
 		}
 		json.NewEncoder(w).Encode(map[string]any{"items": items})

@@ -250,51 +250,53 @@ func (d *Deployer) apply(ctx context.Context, o *unstructured.Unstructured) (Obj
 	return Object{gvk.Group, gvk.Version, gvk.Kind, namespace, o.GetName()}, err
 }
 
-// prune deletes the objects of before that are not in now. A namespace goes last,
-// and stays when it keeps what somebody else put there.
+// prune deletes the objects of before that are not in now, namespaces last.
 func (d *Deployer) prune(ctx context.Context, before, now []Object) error {
-	var problems []error
-	var gone []Object
+	var gone, namespaces []Object
 	for _, o := range before {
-		if !slices.ContainsFunc(now, func(n Object) bool {
+		switch {
+		case slices.ContainsFunc(now, func(n Object) bool {
 			n.Version = o.Version
 			return n == o
-		}) {
+		}):
+		case o.isNamespace():
+			namespaces = append(namespaces, o)
+		default:
 			gone = append(gone, o)
 		}
 	}
-	isNamespace := func(o Object) bool { return o.Group == "" && o.Kind == "Namespace" }
-	slices.SortStableFunc(gone, func(a, b Object) int {
-		switch {
-		case isNamespace(a) == isNamespace(b):
-			return 0
-		case isNamespace(a):
-			return 1
-		}
-		return -1
-	})
-	for _, o := range gone {
-		var err error
-		kept := ""
-		if isNamespace(o) {
-			kept, err = d.keeps(ctx, o.Name)
-		}
-		if kept != "" {
-			say.Printf("namespace %s stays: it holds %s", o.Name, kept)
-			continue
-		}
-		var r dynamic.ResourceInterface
-		if err == nil {
-			r, _, err = d.resource(schema.GroupVersionKind{Group: o.Group, Version: o.Version, Kind: o.Kind}, o.Namespace)
-		}
-		if err == nil {
-			err = r.Delete(ctx, o.Name, metav1.DeleteOptions{})
-		}
-		if err != nil && !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err) {
+	var problems []error
+	for _, o := range append(gone, namespaces...) {
+		if err := d.remove(ctx, o); err != nil {
 			problems = append(problems, fmt.Errorf("delete %s %s: %w", strings.ToLower(o.Kind), o.Name, err))
 		}
 	}
 	return errors.Join(problems...)
+}
+
+func (o Object) isNamespace() bool { return o.Group == "" && o.Kind == "Namespace" }
+
+// remove deletes an object, if it is there. A namespace stays when it keeps what
+// somebody else put there.
+func (d *Deployer) remove(ctx context.Context, o Object) error {
+	if o.isNamespace() {
+		kept, err := d.keeps(ctx, o.Name)
+		if err != nil {
+			return err
+		}
+		if kept != "" {
+			say.Printf("namespace %s stays: it holds %s", o.Name, kept)
+			return nil
+		}
+	}
+	r, _, err := d.resource(schema.GroupVersionKind{Group: o.Group, Version: o.Version, Kind: o.Kind}, o.Namespace)
+	if err == nil {
+		err = r.Delete(ctx, o.Name, metav1.DeleteOptions{})
+	}
+	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+		return nil
+	}
+	return err
 }
 
 // keeps names something in a namespace that nobody could bring back, "" if there

@@ -150,20 +150,30 @@ func clients(config *restclient.Config, token string) (kubernetes.Interface, dyn
 	return core, dyn, err
 }
 
-func newCluster(t *testing.T, n *Node) *cluster {
-	t.Helper()
+// adminConfig is how the administrator of a node's cluster reaches it, with so
+// many requests a second; -1 is as many as there are.
+func adminConfig(n *Node, qps float32) (*restclient.Config, error) {
 	text, err := os.ReadFile(filepath.Join(n.Dir, "etc", "k3s", "k3s.yaml"))
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	config, err := clientcmd.RESTConfigFromKubeConfig(text)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	config.Dial = dialIn("/run/netns/" + n.Name)
-	config.QPS, config.Burst = 200, 400
+	config.QPS, config.Burst = qps, int(2*qps)
+	return config, nil
+}
+
+func newCluster(t *testing.T, n *Node) *cluster {
+	t.Helper()
+	config, err := adminConfig(n, 200)
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := &cluster{
-		t: t, node: n, config: config, stores: map[string]cache.Store{}, changed: make(chan struct{}),
+		t: t, node: n, config: config, changed: make(chan struct{}),
 		most: map[string]int{}, away: map[string]bool{}, said: map[string][]string{}, hosts: map[string]*host{},
 	}
 	if c.core, c.dyn, err = clients(config, ""); err != nil {
@@ -172,23 +182,35 @@ func newCluster(t *testing.T, n *Node) *cluster {
 	return c
 }
 
-// watch has the stores follow the cluster; the kinds of plans are served.
-func (c *cluster) watch(ctx context.Context) {
-	factory := dynamicinformer.NewDynamicSharedInformerFactory(c.dyn, 0)
+// follow has see called, until ctx ends, with every plan, NodeUpgrade and node as
+// it comes, changes and goes, and the name of its resource. It returns the caches
+// when they are whole; the kinds of plans are served.
+func follow(ctx context.Context, dyn dynamic.Interface, see func(resource string, o any)) (map[string]cache.Store, error) {
+	stores := map[string]cache.Store{}
+	factory := dynamicinformer.NewDynamicSharedInformerFactory(dyn, 0)
 	for _, name := range []string{"plans", "nodeupgrades", "nodes"} {
 		of := v1alpha1.GroupVersion.WithResource(name)
 		if name == "nodes" {
 			of = corev1.SchemeGroupVersion.WithResource(name)
 		}
 		informer := factory.ForResource(of).Informer()
-		c.stores[name] = informer.GetStore()
-		see := func(o any) { c.see(name, o) }
+		stores[name] = informer.GetStore()
+		see := func(o any) { see(name, o) }
 		if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: see, UpdateFunc: func(_, o any) { see(o) }, DeleteFunc: see}); err != nil {
-			c.t.Fatal(err)
+			return nil, err
 		}
 	}
 	factory.Start(ctx.Done())
 	factory.WaitForCacheSync(ctx.Done())
+	return stores, nil
+}
+
+// watch has the stores follow the cluster.
+func (c *cluster) watch(ctx context.Context) {
+	var err error
+	if c.stores, err = follow(ctx, c.dyn, c.see); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // see notes what only shows while it goes on.

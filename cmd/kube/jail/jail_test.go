@@ -77,6 +77,22 @@ func (s story) node(n int, p Programs) *Node {
 	return node
 }
 
+// server starts the first node as a server with a configuration.
+func (s story) server(p Programs, config string) (*Node, *API) {
+	s.Helper()
+	n := s.node(1, p)
+	s.config(n, config)
+	if err := n.Start("server"); err != nil {
+		s.Fatal(err)
+	}
+	api, err := n.API(s.ctx)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.until("the API", func() error { return ok(s.ctx, api, "/readyz") })
+	return n, api
+}
+
 func tail(text string, n int) string {
 	lines := strings.Split(text, "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
@@ -138,15 +154,7 @@ func (s story) config(n *Node, text string) {
 func TestServer(t *testing.T) {
 	p := programsFor(t)
 	s := begin(t)
-	n := s.node(1, p)
-	s.config(n, serverConfig)
-	if err := n.Start("server"); err != nil {
-		t.Fatal(err)
-	}
-	api, err := n.API(s.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	n, api := s.server(p, serverConfig)
 	s.until("the node", func() error { return ready(s.ctx, api, "/api/v1/nodes/node1") })
 	s.pod(api, "first", "")
 	s.until("an answer of the cluster's DNS", func() error { return answers(s.ctx, n, api, "default/first") })

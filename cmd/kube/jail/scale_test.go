@@ -25,11 +25,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/kubernetes"
 	restclient "k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/kedgeos/kedge/pkg/api/upgrade/v1alpha1"
 	ask "github.com/kedgeos/kedge/pkg/api/upgradesocket"
@@ -119,25 +116,12 @@ func TestScale(t *testing.T) {
 	p := programsFor(t)
 	s := beginFor(t, 2*time.Hour)
 	serveRegistry(t)
-	n := s.node(1, p)
-	s.config(n, scaleConfig)
-	if err := n.Start("server"); err != nil {
-		t.Fatal(err)
-	}
-	api, err := n.API(s.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.until("the API", func() error { return ok(s.ctx, api, "/readyz") })
+	n, api := s.server(p, scaleConfig)
 	c := newCensus(s, n)
 	began := time.Now()
 	c.populate(*scale)
 	t.Logf("%d nodes after %.0f s", *scale, time.Since(began).Seconds())
 
-	server, err := n.process("server")
-	if err != nil {
-		server = n.kube.Process.Pid
-	}
 	controller := c.start(n)
 	s.until("the kind of plans", func() error { return ok(s.ctx, api, "/apis/upgrade.kedgeos.io/v1alpha1/plans") })
 	began = time.Now()
@@ -154,31 +138,7 @@ func TestScale(t *testing.T) {
 		_ = pause(s.ctx, 2*time.Millisecond) // pods do not all start in one moment
 	}
 	c.settle()
-	f := figures{t, nil}
-	reads, writes, before := c.reads.Load(), c.writes.Load(), controller.metrics()
-	began = time.Now()
-	c.apply()
-	peak := controller.peak()
-	c.complete()
-	f.add("scale_controller_anonymous_bytes", float64(peak()), "bytes")
-	took := time.Since(began)
-	c.settle()
-	after := controller.metrics()
-	nodes := float64(*scale)
-	f.add("scale_nodes", nodes, "nodes")
-	f.add("scale_rollout_seconds", took.Seconds(), "s")
-	f.add("scale_node_writes", float64(c.writes.Load()-writes)/nodes, "API_writes_per_node")
-	f.add("scale_node_reads", float64(c.reads.Load()-reads)/nodes, "API_reads_per_node")
-	f.add("scale_controller_writes", (after.sum("kedge_upgrade_writes_total", `result="ok"`)-before.sum("kedge_upgrade_writes_total", `result="ok"`))/nodes, "API_writes_per_node")
-	f.add("scale_decide_seconds", after.sum("kedge_upgrade_decide_seconds_sum")/after.sum("kedge_upgrade_decide_seconds_count"), "s")
-	f.add("scale_wait_seconds", after.sum("kedge_upgrade_wait_seconds_sum")/after.sum("kedge_upgrade_wait_seconds_count"), "s")
-	for name, pid := range map[string]int{"controller": controller.Process.Pid, "server": server} {
-		kib, err := number(pid, "status", "VmHWM:")
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.add("scale_"+name+"_rss_bytes", float64(kib<<10), "bytes")
-	}
+	c.measure(figures{t: t}, controller, n.kube.Process)
 	c.lock.Lock()
 	if budget := max(1, *scale*5/100); c.most > budget {
 		t.Errorf("%d nodes were away at once, %d may", c.most, budget)
@@ -188,6 +148,37 @@ func TestScale(t *testing.T) {
 		if got := m.running().Version; got != "2.0.0" {
 			t.Errorf("%s runs %s", name, got)
 		}
+	}
+}
+
+// measure rolls the plan to its end, and takes the figures of that.
+func (c *census) measure(f figures, controller *controllerProcess, server *os.Process) {
+	reads, writes, before := c.reads.Load(), c.writes.Load(), controller.metrics()
+	began := time.Now()
+	c.apply()
+	peak := controller.peak()
+	c.complete()
+	took, anonymous := time.Since(began), peak()
+	c.settle()
+	after := controller.metrics()
+	nodes := float64(*scale)
+	f.add("scale_nodes", nodes, "nodes")
+	f.add("scale_rollout_seconds", took.Seconds(), "s")
+	f.add("scale_node_writes", float64(c.writes.Load()-writes)/nodes, "API_writes_per_node")
+	f.add("scale_node_reads", float64(c.reads.Load()-reads)/nodes, "API_reads_per_node")
+	written := func(m metrics) float64 { return m.sum("kedge_upgrade_writes_total", `result="ok"`) }
+	f.add("scale_controller_writes", (written(after)-written(before))/nodes, "API_writes_per_node")
+	for _, name := range []string{"decide_seconds", "wait_seconds"} {
+		series := "kedge_upgrade_" + name
+		f.add("scale_"+name, after.sum(series+"_sum")/after.sum(series+"_count"), "s")
+	}
+	f.add("scale_controller_anonymous_bytes", float64(anonymous), "bytes")
+	for name, process := range map[string]*os.Process{"controller": controller.Process, "server": server} {
+		kib, err := number(process.Pid, "status", "VmHWM:")
+		if err != nil {
+			c.s.Fatal(err)
+		}
+		f.add("scale_"+name+"_rss_bytes", float64(kib<<10), "bytes")
 	}
 	f.write()
 }
@@ -219,16 +210,10 @@ func (f *figures) write() {
 
 func newCensus(s story, n *Node) *census {
 	s.Helper()
-	text, err := os.ReadFile(filepath.Join(n.Dir, "etc", "k3s", "k3s.yaml"))
+	config, err := adminConfig(n, -1)
 	if err != nil {
 		s.Fatal(err)
 	}
-	config, err := clientcmd.RESTConfigFromKubeConfig(text)
-	if err != nil {
-		s.Fatal(err)
-	}
-	config.Dial = dialIn("/run/netns/" + n.Name)
-	config.QPS = -1 // no limit of ours
 	c := &census{s: s, config: config, members: map[string]*edge{}}
 	c.s.ctx, c.stop = context.WithCancelCause(s.ctx)
 	if c.admin, c.dyn, err = clients(config, ""); err != nil {
@@ -393,32 +378,15 @@ lines:
 
 // watch has the members hear of what is theirs, and counts who is away.
 func (c *census) watch() {
-	factory := dynamicinformer.NewDynamicSharedInformerFactory(c.dyn, 0)
-	slim := func(o any) (any, error) {
+	see := map[string]func(*unstructured.Unstructured){"plans": c.seePlan, "nodeupgrades": c.seeUpgrade, "nodes": c.seeNode}
+	_, err := follow(c.s.ctx, c.dyn, func(resource string, o any) {
 		if u, ok := o.(*unstructured.Unstructured); ok {
-			u.SetManagedFields(nil)
+			see[resource](u)
 		}
-		return o, nil
+	})
+	if err != nil {
+		c.s.Fatal(err)
 	}
-	for resource, see := range map[string]func(*unstructured.Unstructured){"plans": c.seePlan, "nodeupgrades": c.seeUpgrade, "nodes": c.seeNode} {
-		of := v1alpha1.GroupVersion.WithResource(resource)
-		if resource == "nodes" {
-			of = corev1.SchemeGroupVersion.WithResource(resource)
-		}
-		informer := factory.ForResource(of).Informer()
-		if err := informer.SetTransform(slim); err != nil {
-			c.s.Fatal(err)
-		}
-		handle := func(o any) {
-			if u, ok := o.(*unstructured.Unstructured); ok {
-				see(u)
-			}
-		}
-		if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: handle, UpdateFunc: func(_, o any) { handle(o) }}); err != nil {
-			c.s.Fatal(err)
-		}
-	}
-	factory.Start(c.s.ctx.Done())
 }
 
 func (c *census) seePlan(u *unstructured.Unstructured) {

@@ -38,16 +38,7 @@ func TestUpgrades(t *testing.T) {
 	p := programsFor(t)
 	s := begin(t)
 	ch := newTrack(t, serveRegistry(t))
-	n := s.node(1, p)
-	s.config(n, upgradeConfig)
-	if err := n.Start("server"); err != nil {
-		t.Fatal(err)
-	}
-	api, err := n.API(s.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.until("the API", func() error { return ok(s.ctx, api, "/readyz") })
+	n, api := s.server(p, upgradeConfig)
 	c := newCluster(t, n)
 	s.until("the namespace", func() error {
 		_, err := c.core.CoreV1().Secrets(upgradeNamespace).Create(s.ctx, &corev1.Secret{

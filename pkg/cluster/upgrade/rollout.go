@@ -20,6 +20,7 @@ type rollout struct {
 	budget int  // how many may be away
 	away   int  // how many are
 	saving bool // a control-plane node saves the datastore first
+	places int  // how many more may download
 
 	kinds    [wentBack + 1][]*state
 	worse    []CheckResult // checks that an upgrade may have broken
@@ -103,6 +104,7 @@ func (r *rollout) look() {
 	if v := r.Spec.MaxUnavailable; v != nil {
 		r.budget, _ = share(*v, len(r.nodes))
 	}
+	r.lookForPlaces()
 	r.health()
 	r.judge()
 }
@@ -301,32 +303,32 @@ func (r *rollout) stageAll() {
 		}
 	}
 	slices.SortStableFunc(wait, func(a, b *state) int { return cmp.Or(a.rank-b.rank, first(b.again)-first(a.again)) })
-	for i, s := range wait {
-		if !r.mayDownload() {
-			r.hold("Downloads", plural(len(wait)-i, "node")+" will download later")
-			return
-		}
+	places := min(len(wait), max(0, r.places))
+	for _, s := range wait[:places] {
 		r.stage(s)
+	}
+	if later := len(wait) - places; later > 0 {
+		r.hold("Downloads", plural(later, "node")+" will download later")
 	}
 }
 
-// mayDownload tells whether one more node may, now.
-func (r *rollout) mayDownload() bool {
+// lookForPlaces counts how many more nodes may download now.
+func (r *rollout) lookForPlaces() {
 	if r.Spec.MaxDownloads == nil {
-		return true
+		r.places = len(r.nodes)
+		return
 	}
-	limit, _ := share(*r.Spec.MaxDownloads, len(r.nodes))
+	r.places, _ = share(*r.Spec.MaxDownloads, len(r.nodes))
 	for _, s := range r.kinds[fetching] {
 		end := r.now.Add(slowDownload)
-		if !s.changed && s.knows() && s.say.Phase == v1alpha1.NodeFetching {
+		if s.knows() && s.say.Phase == v1alpha1.NodeFetching {
 			end = s.phaseBegan(r.now).Add(slowDownload)
 		}
 		if end.After(r.now) {
 			r.wake(end)
-			limit--
+			r.places--
 		}
 	}
-	return limit > 0
 }
 
 func (r *rollout) mayStage(s *state) bool {
@@ -345,6 +347,7 @@ func (r *rollout) stage(s *state) {
 	}
 	s.set(goal, reason, "%s", text)
 	s.goalOK = true
+	r.places--
 	r.kinds[fetching] = append(r.kinds[fetching], s)
 }
 

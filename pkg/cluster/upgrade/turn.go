@@ -268,7 +268,7 @@ func (r *rollout) let(s *state) bool {
 		if r.Spec.Stage != v1alpha1.StageLate {
 			return false // who has the target already goes first
 		}
-		if s.kind == idle && !r.mayDownload() {
+		if s.kind == idle && r.places <= 0 {
 			r.hold("Downloads", m.Name+" will download later")
 			return false
 		}
