@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
@@ -113,6 +114,7 @@ type controller struct {
 	term       term
 	now        func() time.Time
 	pace       time.Duration
+	telling    time.Duration
 	checkEvery time.Duration
 	leading    func(*loop)
 }
@@ -131,7 +133,7 @@ func newController(o Options, config *rest.Config) (*controller, error) {
 	config = rest.CopyConfig(config)
 	rest.AddUserAgent(config, "upgrade-controller")
 	config.QPS, config.Burst, config.Timeout = 50, 100, 30*time.Second // no watch has this timeout
-	c := &controller{Options: o, config: config, metrics: newMetrics(), term: longTerm, now: time.Now, pace: time.Second, checkEvery: 15 * time.Second, leading: func(*loop) {}}
+	c := &controller{Options: o, config: config, metrics: newMetrics(), term: longTerm, now: time.Now, pace: time.Second, telling: 10 * time.Second, checkEvery: 15 * time.Second, leading: func(*loop) {}}
 	var err error
 	if c.scheme, err = newScheme(); err != nil {
 		return nil, err
@@ -231,7 +233,7 @@ func ended(ctx context.Context, err error) error {
 }
 
 func (c *controller) newLoop(ctx context.Context) (*loop, error) {
-	l := &loop{metrics: c.metrics, now: c.now, pace: c.pace, kicked: make(chan struct{}, 1), facts: newFacts()}
+	l := &loop{metrics: c.metrics, now: c.now, pace: c.pace, telling: c.telling, kicked: make(chan struct{}, 1), told: map[types.UID]time.Time{}, facts: newFacts()}
 	d, err := discovery.NewDiscoveryClientForConfig(c.config)
 	if err != nil {
 		return nil, err

@@ -239,21 +239,37 @@ func TestConflict(t *testing.T) {
 	}
 	w.begin()
 	w.phase(v1alpha1.PlanComplete)
-	families, err := w.loopNow().metrics.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	refused := 0.0
-	for _, f := range families {
-		for _, m := range f.Metric {
-			if f.GetName() == "kedge_upgrade_writes_total" && strings.Contains(m.String(), `"goal"`) && strings.Contains(m.String(), `"error"`) {
-				refused += m.Counter.GetValue()
-			}
-		}
-	}
-	if refused == 0 {
+	if w.writes("goal", "error") == 0 {
 		t.Error("no goal was refused")
 	}
+}
+
+// What changes each second is told now and then, what matters at once.
+func TestTellsNowAndThen(t *testing.T) {
+	nodes := []string{"w1", "w2", "w3", "w4", "w5", "w6"}
+	count := func(telling time.Duration) (v1alpha1.PlanStatus, int) {
+		w := newWorld(t, nodes...)
+		w.telling = telling
+		w.apply("edge", "os: {image: IMAGE}\nmaxUnavailable: 1\nstage: Late")
+		w.begin()
+		s := w.phase(v1alpha1.PlanComplete).Status
+		return s, w.writes("status", "ok")
+	}
+	_, each := count(0)
+	status, few := count(time.Hour)
+	if status.Progress != "6/6" || status.Updated != 6 || status.Updating != 0 {
+		t.Errorf("status %+v", status)
+	}
+	if few > 4 || few < 2 || each < 3*few {
+		t.Errorf("%d statuses were written, and %d when each change is told", few, each)
+	}
+	// Words that waited are told when they are due.
+	w := newWorld(t, nodes...)
+	w.telling = 200 * time.Millisecond
+	w.apply("edge", "os: {image: IMAGE}\nsteps: [{max: 2, soak: 1h}]")
+	w.begin()
+	w.phase(v1alpha1.PlanSoaking)
+	w.until("the two that are through", func() bool { s := w.plan("edge").Status; return s.Progress == "2/6" && s.Updating == 0 })
 }
 
 // A check that holds no more stops the plan, though the node says that it is

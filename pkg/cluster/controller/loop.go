@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -48,9 +49,11 @@ type loop struct {
 	metrics *metrics
 	now     func() time.Time
 	pace    time.Duration // between two decisions, at least
+	telling time.Duration // between two statuses of a plan that differ in words and numbers only
 	kicked  chan struct{}
 
 	unseen []write
+	told   map[types.UID]time.Time // when the status of a plan was written last
 
 	lock  sync.Mutex
 	since time.Time // of the first change that no decision has seen; zero for none
@@ -134,6 +137,9 @@ func (l *loop) once(ctx context.Context) (time.Duration, error) {
 		again = min(again, max(0, d.Again.Sub(in.Now)))
 	}
 	waiting := l.unchecked(&d, view.plans, changed)
+	if next := l.later(&d, view.plans); !next.IsZero() {
+		again = min(again, max(0, time.Until(next)))
+	}
 	all := len(d.Goals)
 	d.Goals = urgent(d.Goals)
 	if err := l.write(ctx, view, d); err != nil {
@@ -246,6 +252,50 @@ func (l *loop) unchecked(d *upgrade.Decision, plans []*v1alpha1.Plan, changed ti
 	return waiting
 }
 
+// later takes the statuses out of a decision that only say in other words and
+// numbers what a status said a moment ago: in a rollout they change each second.
+// It returns when the first of them is due; zero for none.
+func (l *loop) later(d *upgrade.Decision, plans []*v1alpha1.Plan) (next time.Time) {
+	told := map[types.UID]time.Time{} // without plans that are gone
+	for _, p := range plans {
+		at, ok := l.told[p.UID]
+		if !ok {
+			continue
+		}
+		told[p.UID] = at
+		status, ok := d.Statuses[p.Name]
+		if !ok || equality.Semantic.DeepEqual(p.Status, status) || !equality.Semantic.DeepEqual(outline(p.Status), outline(status)) {
+			continue
+		}
+		if due := at.Add(l.telling); time.Now().Before(due) {
+			delete(d.Statuses, p.Name)
+			if next.IsZero() || due.Before(next) {
+				next = due
+			}
+		}
+	}
+	l.told = told
+	return next
+}
+
+// outline is a status without words, without the numbers of nodes that change
+// from one moment to the next, and without what a plan under way waits for just now.
+func outline(s v1alpha1.PlanStatus) v1alpha1.PlanStatus {
+	s.Message, s.Progress, s.NextWindow = "", "", ""
+	s.Nodes, s.Staged, s.Updating, s.Updated, s.Unavailable = 0, 0, 0, 0, 0
+	s.Conditions = slices.Clone(s.Conditions)
+	switch s.Phase {
+	case v1alpha1.PlanStaging, v1alpha1.PlanRolling, v1alpha1.PlanWaiting:
+		s.Phase = v1alpha1.PlanRolling
+		meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionProgressing)
+	}
+	for i := range s.Conditions {
+		c := &s.Conditions[i]
+		c.Message, c.Reason, c.LastTransitionTime = "", "", metav1.Time{}
+	}
+	return s
+}
+
 // write writes a decision. The statuses come first: they say which release a tag
 // was found to be, before a node is told of it.
 func (l *loop) write(ctx context.Context, v view, d upgrade.Decision) error {
@@ -298,6 +348,7 @@ func (l *loop) writeStatus(p *v1alpha1.Plan, status v1alpha1.PlanStatus) error {
 		return fmt.Errorf("write status of plan %s: %w", p.Name, err)
 	}
 	l.wrote(planKind, written)
+	l.told[p.UID] = time.Now()
 	if p.Status.Phase != status.Phase {
 		kind := corev1.EventTypeNormal
 		switch status.Phase {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -45,6 +46,8 @@ type world struct {
 
 	rollsBack map[string]bool // nodes on which the release fails
 	silent    map[string]bool // nodes whose agents do nothing
+
+	telling time.Duration // between two statuses that differ in words only
 
 	runs    int
 	token   string
@@ -158,7 +161,7 @@ func (w *world) controller(token string) *controller {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c.now, c.pace, c.checkEvery = w.now, 2*time.Millisecond, 50*time.Millisecond
+	c.now, c.pace, c.telling, c.checkEvery = w.now, 2*time.Millisecond, w.telling, 50*time.Millisecond
 	c.term = term{lease: 15 * time.Second, renew: 10 * time.Second, retry: 2 * time.Second}
 	c.leading = func(l *loop) {
 		w.lock.Lock()
@@ -166,6 +169,24 @@ func (w *world) controller(token string) *controller {
 		w.loop = l
 	}
 	return c
+}
+
+// writes counts what the controller wrote of a kind, with a result.
+func (w *world) writes(kind, result string) int {
+	w.t.Helper()
+	families, err := w.loopNow().metrics.registry.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	n := 0.0
+	for _, f := range families {
+		for _, m := range f.Metric {
+			if f.GetName() == "kedge_upgrade_writes_total" && strings.Contains(m.String(), `"`+kind+`"`) && strings.Contains(m.String(), `"`+result+`"`) {
+				n += m.Counter.GetValue()
+			}
+		}
+	}
+	return int(n)
 }
 
 // halt ends the controller, if there is one.
