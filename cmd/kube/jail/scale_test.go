@@ -294,7 +294,6 @@ func (c *census) start(n *Node) *controllerProcess {
 		c.s.Fatal(err)
 	}
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(cmd.Env, "GOMEMLIMIT=180MiB")
 	if err := cmd.Start(); err != nil {
 		c.s.Fatal(err)
 	}

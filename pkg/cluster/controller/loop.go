@@ -52,6 +52,7 @@ type loop struct {
 	telling time.Duration // between two statuses of a plan that differ in words and numbers only
 	kicked  chan struct{}
 
+	heap   heap
 	unseen []write
 	told   map[types.UID]time.Time // when the status of a plan was written last
 
@@ -118,6 +119,7 @@ func (l *loop) once(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	l.heap.fit(len(view.nodes))
 	if made, err := l.create(ctx, view); made || err != nil {
 		return time.Second, err
 	}

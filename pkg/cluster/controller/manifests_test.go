@@ -167,11 +167,21 @@ func TestShipped(t *testing.T) {
 		if len(c.Command) != 3 || c.Command[1] != "upgrade-controller" {
 			t.Errorf("%s runs %q", name, c.Command)
 		}
-		if name[:2] == "De" && c.Resources.Limits.Memory != "64Mi" {
+		if name[:2] == "De" && c.Resources.Limits.Memory != "256Mi" { // memoryFor keeps below it
 			t.Errorf("%s may take %s", name, c.Resources.Limits.Memory)
 		}
 		if account := "system:serviceaccount:kedge-system:" + pod.ServiceAccountName; name[:2] == "Da" && account != upgrade.NodeAccount {
 			t.Errorf("the policy knows %s, the pods are %s", upgrade.NodeAccount, account)
+		}
+	}
+}
+
+// The limit of the heap grows with the cluster, from 64 MiB less what is not the
+// heap's to the container's limit less that.
+func TestMemory(t *testing.T) {
+	for nodes, want := range map[int]int64{0: 56 << 20, 1: 56 << 20, 100: 56 << 20, 612: 58 << 20, 10_000: 56<<20 + 9_900<<12, 1_000_000: 240 << 20} {
+		if got := memoryFor(nodes); got != want {
+			t.Errorf("%d nodes: %d bytes, want %d", nodes, got, want)
 		}
 	}
 }
