@@ -56,7 +56,7 @@ func (b *builder) buildKernel(ctx context.Context) (kernel, error) {
 	}
 	locked, _ := b.lock.find(b.lock.Kernel)
 	k.digest = locked.SHA256
-	key := NewKey("modules 3").Add(k.digest, selection.String(), b.lock.Date.String(), fmt.Sprint(b.recipe.Kernel.Strip))
+	key := NewKey("modules 4").Add(k.digest, selection.String(), b.lock.Date.String(), fmt.Sprint(b.recipe.Kernel.Strip))
 	step := b.step("select kernel modules")
 	k.modules, err = b.cache.make("modules", key, func(temporary string) error {
 		return b.packModules(ctx, all, k.version, selection, temporary, step)
@@ -128,6 +128,12 @@ func (b *builder) packModules(ctx context.Context, all *rootfs.Tree, version str
 	}
 	if err := writeIndex(folder); err != nil {
 		return err
+	}
+	// The one is depmod's own; of the other modprobe reads the binary form.
+	for _, table := range []string{"modules.order", "modules.symbols"} {
+		if err := os.Remove(filepath.Join(folder, table)); err != nil {
+			return err
+		}
 	}
 	t := rootfs.New()
 	if err := t.AddDir(filepath.Join(dir, "lib"), "modules", nil); err != nil {
