@@ -46,7 +46,7 @@ func sockets() (agent status.Client, init *control.Client) {
 }
 
 func commands() []*cli.Command {
-	return []*cli.Command{
+	return append([]*cli.Command{
 		statusCommand(),
 		configCommand(),
 		servicesCommand(),
@@ -65,5 +65,6 @@ func commands() []*cli.Command {
 		}},
 		agentCommand(),
 		consoleCommand(),
-	}
+	}, cli.Elsewhere("of the tool that builds images, on a machine of yours, not of the node",
+		"build", "lock", "embed", "keys", "sign", "verify", "push", "pull", "channel", "plan", "run")...)
 }

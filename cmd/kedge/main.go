@@ -14,7 +14,11 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	code := run(ctx, cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Args: append([]string{"kedge"}, os.Args[1:]...)})
 	stop()
 	os.Exit(code)
@@ -27,7 +31,7 @@ func run(ctx context.Context, env cli.Env) int {
 // commands returns all commands in the order in which help shows them; each has
 // a file of its own.
 func commands() []*cli.Command {
-	return []*cli.Command{
+	return append([]*cli.Command{
 		buildCommand(),
 		lockCommand(),
 		deltaCommand(),
@@ -42,7 +46,8 @@ func commands() []*cli.Command {
 		planCommand(),
 		runCommand(),
 		versionCommand(),
-	}
+	}, cli.Elsewhere("of a machine that runs Kedge: log in there, by SSH or at its console",
+		"install", "upgrade", "reset", "status", "services", "logs", "start", "stop", "restart", "reboot", "poweroff")...)
 }
 
 func versionCommand() *cli.Command {

@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/cli"
+	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/host/embed"
 	"github.com/kedgeos/kedge/pkg/host/qemu"
 )
@@ -78,6 +80,9 @@ func (o *runOptions) flags(fs *flag.FlagSet) {
 	fs.BoolVar(&o.noStream, "quiet", false, "do not show the guest's console, only its stages")
 }
 
+// leastMemory is that of a machine which boots at all, in MiB.
+const leastMemory = 512
+
 var stages = []string{"initrd", "medium", "root", "services", "agent", "configured", "kube", "ready"}
 
 // settle checks the options against each other and completes them.
@@ -88,6 +93,9 @@ func (o *runOptions) settle() error {
 	}
 	if o.wait != "" && !contains(stages, o.wait) {
 		return cli.Usagef("--wait %s: the stages are %s", o.wait, strings.Join(stages, " "))
+	}
+	if o.spec.Memory < leastMemory {
+		return cli.Usagef("--memory %d: it is in MiB, and a machine needs %d", o.spec.Memory, leastMemory)
 	}
 	if o.keep && o.detach {
 		return cli.Usagef("choose one of --keep and --detach")
@@ -105,7 +113,7 @@ func (o *runOptions) settle() error {
 	if o.state != "" {
 		o.spec.Append = strings.TrimSpace("kedge.mode=disk " + o.spec.Append)
 	}
-	o.spec.Direct = o.spec.Append != ""
+	o.spec.Direct, o.spec.Outlive = o.spec.Append != "", o.detach
 	o.spec.Firmware, o.spec.Media = qemu.Firmware(o.firmware), qemu.Bus(o.media)
 	return nil
 }
@@ -174,8 +182,8 @@ func (r *runner) run(ctx context.Context) (err error) {
 // prepare makes the files that the machine needs.
 func (r *runner) prepare(ctx context.Context, dir string) error {
 	r.spec.Dir, r.spec.Image = dir, r.image
-	if _, err := os.Stat(r.image); err != nil {
-		return cli.Hint(fmt.Errorf("open image: %w", err), `"make image" builds one`)
+	if err := r.whole(); err != nil {
+		return err
 	}
 	if r.config != "" {
 		r.spec.Image = filepath.Join(dir, "image.iso")
@@ -201,6 +209,23 @@ func (r *runner) prepare(ctx context.Context, dir string) error {
 		r.spec.Drives = append(r.spec.Drives, drive)
 	}
 	return nil
+}
+
+// whole tells an image that is not there, or not all of it.
+func (r *runner) whole() error {
+	f, err := os.Open(r.image)
+	if err != nil {
+		return cli.Hint(fmt.Errorf("open image: %w", err), `"make image" builds one`)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if _, err := release.Open(f, info.Size()); errors.Is(err, isoimage.ErrTruncated) {
+		return cli.Hint(fmt.Errorf("open %s: %w", r.image, err), incomplete)
+	}
+	return nil // what else it may be, the machine will show
 }
 
 // embed puts the config into a copy of the image. A config with problems is

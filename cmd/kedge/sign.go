@@ -37,7 +37,7 @@ func keysCommand() *cli.Command {
 		Name: "new", Usage: "NAME", Short: "write NAME.key, which signs, and NAME.pub, which machines trust",
 		Flags: func(f *flag.FlagSet) { passwordFlag(f, &password) },
 		Run: func(_ context.Context, env cli.Env) error {
-			name, err := oneArgument(env, "a name for the files, such as release-2026")
+			name, err := oneArgument(env, "the files, such as release-2026: two are made, NAME.key and NAME.pub")
 			if err != nil {
 				return err
 			}

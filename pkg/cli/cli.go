@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -26,10 +27,12 @@ type Env struct {
 type Command struct {
 	Name  string
 	Usage string // what follows the name on the command line, e.g. "IMAGE [flags]"
-	Short string // one line, lower case, no full stop
+	Short string // one line, lower case, no full stop; help does not show a command without one
 	Flags func(*flag.FlagSet)
 	Run   func(context.Context, Env) error
 	Sub   []*Command
+
+	any bool // takes whatever comes
 }
 
 // Exit codes, the same in every program.
@@ -56,6 +59,17 @@ var ErrReported = errors.New("already reported")
 type Exit int
 
 func (e Exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// Elsewhere are commands that users know, of a program by the same name that runs
+// elsewhere: they say where.
+func Elsewhere(where string, names ...string) []*Command {
+	var all []*Command
+	for _, name := range names {
+		no := Hint(Usagef("%s is a command %s", name, where), "here, \"kedge help\" lists the commands")
+		all = append(all, &Command{Name: name, Run: func(context.Context, Env) error { return no }, any: true})
+	}
+	return all
+}
 
 // Hint adds to err a line that tells the user what to try next.
 func Hint(err error, format string, args ...any) error {
@@ -130,6 +144,9 @@ func isHelp(arg string) bool {
 }
 
 func (c *Command) exec(ctx context.Context, env Env, path string, args []string) error {
+	if c.any {
+		return c.Run(ctx, env)
+	}
 	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	if c.Flags != nil {
@@ -143,7 +160,8 @@ func (c *Command) exec(ctx context.Context, env Env, path string, args []string)
 		return nil
 	}
 	if err != nil {
-		return Hint(Usagef("%s: %v", c.Name, err), "%q lists the flags", path+" -h")
+		verb := strings.TrimPrefix(path, env.Args[0]+" ")
+		return Hint(Usagef("%s: %v", verb, err), "%q lists the flags", path+" -h")
 	}
 	env.Args = append(env.Args[:1:1], rest...)
 	return c.Run(ctx, env)
@@ -171,10 +189,11 @@ func parse(fs *flag.FlagSet, args []string) (positional []string, err error) {
 func (c *Command) help(w io.Writer, path string) {
 	fmt.Fprintf(w, "usage: %s COMMAND\n\n", path)
 	width := 0
-	for _, s := range c.Sub {
+	shown := slices.DeleteFunc(slices.Clone(c.Sub), func(s *Command) bool { return s.Short == "" })
+	for _, s := range shown {
 		width = max(width, len(s.Name))
 	}
-	for _, s := range c.Sub {
+	for _, s := range shown {
 		fmt.Fprintf(w, "  %s%s  %s\n", s.Name, strings.Repeat(" ", width-len(s.Name)), s.Short)
 	}
 	fmt.Fprintf(w, "\n%q tells more of one.\n", path+" COMMAND -h")

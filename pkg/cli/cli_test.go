@@ -43,12 +43,15 @@ func TestMainRuns(t *testing.T) {
 		{"greet -h", ExitOK, "usage: prog greet NAME…", ""},
 		{"bad", ExitFailed, "", "prog: open door: locked\nprog: hint: the key is under the mat\n"},
 		{"three", 3, "", ""},
+		{"greet --what", ExitUsage, "", "prog: greet: flag"},
+		{"group greet --what", ExitUsage, "", "prog: group greet: flag"},
+		{"fly --high over", ExitUsage, "", "prog: fly is a command of birds\nprog: hint: here,"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			loud = false
 			var out, errs bytes.Buffer
 			env := Env{Stdout: &out, Stderr: &errs, Args: append([]string{"prog"}, strings.Fields(c.args)...)}
-			if code := Main(context.Background(), env, greet, bad, three, group); code != c.code {
+			if code := Main(context.Background(), env, append(Elsewhere("of birds", "fly"), greet, bad, three, group)...); code != c.code {
 				t.Errorf("exit code %d, want %d", code, c.code)
 			}
 			if !strings.Contains(out.String(), c.stdout) || c.stdout == "" && out.Len() > 0 {

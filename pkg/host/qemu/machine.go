@@ -41,6 +41,7 @@ type Spec struct {
 	Follow   func(Line)
 	Dir      string // for the machine's files; "" means a new folder that goes with it
 	Log      string // file for the console's text; "" means console.log in Dir
+	Outlive  bool   // the machine runs on when this program ends, which Detach wants
 }
 
 // A VM is a machine that was started.
@@ -93,7 +94,7 @@ func (vm *VM) launch(ctx context.Context, s Spec) error {
 	if err != nil {
 		return err
 	}
-	if err := vm.start(args, s.Follow); err != nil {
+	if err := vm.start(args, s); err != nil {
 		return err
 	}
 	if err := vm.connect(ctx, options); err != nil {
@@ -225,15 +226,15 @@ func freePorts(ports []*int) error {
 }
 
 // start starts QEMU in its own session: the terminal's Ctrl-C is for us.
-func (vm *VM) start(args []string, follow func(Line)) error {
+func (vm *VM) start(args []string, s Spec) error {
 	log, err := os.Create(vm.path("qemu.log"))
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	vm.Console = NewConsole()
-	vm.Console.Follow = follow
-	vm.process, err = process.Command{Args: args, Stdout: log, Stderr: log, Session: true}.Start()
+	vm.Console.Follow = s.Follow
+	vm.process, err = process.Command{Args: args, Stdout: log, Stderr: log, Session: true, Tied: !s.Outlive}.Start()
 	return err
 }
 
@@ -355,7 +356,7 @@ func (vm *VM) Kill() {
 	}
 }
 
-// Detach lets the machine run on without us.
+// Detach lets the machine run on without us; it was started with Outlive.
 func (vm *VM) Detach() {
 	vm.Control.Close()
 	vm.console.Close()

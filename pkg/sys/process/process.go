@@ -32,6 +32,7 @@ type Command struct {
 	User     *User  // nil means the user of this process
 	Group    bool   // the child leads its own process group, see Process.SignalGroup
 	Session  bool   // the child leads its own session
+	Tied     bool   // the child is killed when this process ends, however it does (Linux)
 	Terminal bool   // with Session: Stdin, an *os.File, becomes its terminal
 	Cgroup   string // cgroup folder to start in; it must exist
 }

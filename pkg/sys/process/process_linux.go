@@ -15,6 +15,9 @@ import (
 // the open files of it back.
 func (c Command) attributes() (*syscall.SysProcAttr, func(), error) {
 	a := &syscall.SysProcAttr{Setsid: c.Session, Setctty: c.Terminal, Setpgid: c.Group && !c.Session}
+	if c.Tied {
+		a.Pdeathsig = syscall.SIGKILL
+	}
 	if c.User != nil {
 		a.Credential = &syscall.Credential{Uid: c.User.UID, Gid: c.User.GID, Groups: c.User.Groups}
 	}
