@@ -120,8 +120,10 @@ func digest(b []byte) string {
 }
 
 // harmless is what fsck.fat may say about a file system in use: it was not
-// unmounted, and the hint how much is free was not brought up to date.
+// unmounted, which byte 65 of the boot sector alone says and the backup does not
+// (of FAT32), and the hint how much is free was not brought up to date.
 var harmless = []string{
+	"There are differences between boot sector and its backup.", "This is mostly harmless. Differences: (offset:original/backup)", "Not automatically fixing this.",
 	"fsck.fat ", "Dirty bit is set.", "Automatically removing dirty bit.", "Free cluster summary wrong", "Auto-correcting.",
 	"Leaving filesystem unchanged.", "*** Filesystem was changed ***", "The changes have not yet been written",
 }
@@ -135,7 +137,7 @@ func fatProblem(ctx context.Context, file string) (string, error) {
 	var problems []string
 	for _, line := range strings.Split(string(out), "\n") {
 		line = strings.TrimSpace(line)
-		if line == "" || strings.Contains(line, " files, ") && strings.HasPrefix(line, file) ||
+		if line == "" || line == "65:01/00" || strings.Contains(line, " files, ") && strings.HasPrefix(line, file) ||
 			slices.ContainsFunc(harmless, func(h string) bool { return strings.HasPrefix(line, h) }) {
 			continue
 		}
