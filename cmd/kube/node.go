@@ -95,6 +95,7 @@ func runServer(ctx context.Context, flags []string) error {
 		return err
 	}
 	kernelSettings()
+	mend(c)
 	cluster, err := server.Prepare(c)
 	if err != nil {
 		return err
@@ -120,6 +121,7 @@ func runAgent(ctx context.Context, flags []string) error {
 	if err := os.MkdirAll(c.AgentDir(), 0o711); err != nil {
 		return err
 	}
+	mend(c)
 	// A node that has its certificate can work while the server is away.
 	insist(ctx, "join", func() error {
 		if pki.Joined(c, time.Now()) {
@@ -140,6 +142,17 @@ func runAgent(ctx context.Context, flags []string) error {
 	})
 	runNode(ctx, c)
 	return nil
+}
+
+// mend says what a power cut has left of the kubelet's files, which go.
+func mend(c args.Config) {
+	removed, err := pki.Mend(c)
+	for _, f := range removed {
+		say.Printf("%s is not whole, as after a power cut: the kubelet will make another", f)
+	}
+	if err != nil {
+		say.Printf("%v", err)
+	}
 }
 
 // runNode keeps containerd and the worker running until ctx ends. Containers

@@ -35,6 +35,7 @@ disabled_plugins = [%[3]s]
 [plugins.'io.containerd.cri.v1.images']
   snapshotter = %[6]q
   discard_unpacked_layers = true
+  image_pull_with_sync_fs = true
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = %[7]q
 [plugins.'io.containerd.cri.v1.images'.registry]

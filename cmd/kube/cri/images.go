@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/diff"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/kedgeos/kedge/cmd/kube/args"
 )
@@ -83,7 +84,9 @@ func load(ctx context.Context, cl *client.Client, snapshotter, file string) erro
 		return err
 	}
 	for _, img := range found {
-		if err := client.NewImage(cl, img).Unpack(ctx, snapshotter); err != nil {
+		// Once containerd knows an image as unpacked, nobody unpacks it again:
+		// its files are on the disk before that.
+		if err := client.NewImage(cl, img).Unpack(ctx, snapshotter, client.WithUnpackApplyOpts(diff.WithSyncFs(true))); err != nil {
 			return fmt.Errorf("unpack %s: %w", img.Name, err)
 		}
 	}

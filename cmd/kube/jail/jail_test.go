@@ -197,16 +197,20 @@ func (s story) survives(n *Node, api *API) {
 	if err != nil {
 		s.Fatal(err)
 	}
-	before, err := n.podProcess(pod.Metadata.UID)
-	if err != nil {
-		s.Fatal(err)
-	}
+	var before int
+	s.until("the pod's process", func() (err error) {
+		before, err = n.podProcess(pod.Metadata.UID)
+		return err
+	})
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		if err := n.Stop(signal); err != nil {
 			s.Fatalf("stop by %v: %v", signal, err)
 		}
 		if after, err := n.podProcess(pod.Metadata.UID); err != nil || after != before {
 			s.Fatalf("%v ended the pod: process %d became %d, %v", signal, before, after, err)
+		}
+		if signal == syscall.SIGKILL {
+			s.emptyIdentity(n)
 		}
 		if err := n.Start("server"); err != nil {
 			s.Fatal(err)
@@ -220,6 +224,22 @@ func (s story) survives(n *Node, api *API) {
 		}
 		if after, err := n.podProcess(pod.Metadata.UID); err != nil || after != before {
 			s.Errorf("the start after %v began the pod anew: process %d became %d, %v", signal, before, after, err)
+		}
+	}
+}
+
+// emptyIdentity leaves the kubelet's certificates and keys as a power cut does
+// soon after they were written.
+func (s story) emptyIdentity(n *Node) {
+	files, err := filepath.Glob(n.path("agent", "kubelet-pki", "*"))
+	if err != nil || len(files) < 2 {
+		s.Fatalf("the kubelet has %v, %v", files, err)
+	}
+	for _, file := range files {
+		if st, err := os.Lstat(file); err == nil && st.Mode().IsRegular() {
+			if err := os.Truncate(file, 0); err != nil {
+				s.Fatal(err)
+			}
 		}
 	}
 }

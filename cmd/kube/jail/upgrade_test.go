@@ -215,7 +215,9 @@ func goesBack(t *testing.T, c *cluster) {
 func pauses(t *testing.T, c *cluster) {
 	fleet := c.fleet(t, "pauses", 3)
 	c.apply(t, "pauses", "maxUnavailable: 1")
-	c.until(t, "node on its way", func() bool { return c.plan(t, "pauses").Status.Updating > 0 })
+	c.until(t, "node on its way", func() bool { // the plan's numbers come later
+		return slices.ContainsFunc(fleet, func(h *host) bool { return c.upgrade(t, h.name).Spec.State == v1alpha1.GoalActive })
+	})
 	c.apply(t, "pauses", "paused: true")
 	c.phase(t, "pauses", v1alpha1.PlanPaused)
 	c.until(t, "end of what was under way", func() bool { return c.plan(t, "pauses").Status.Updating == 0 })
