@@ -115,6 +115,7 @@ type controller struct {
 	now        func() time.Time
 	pace       time.Duration
 	telling    time.Duration
+	limit      func(bytes int64) // of the process's memory
 	checkEvery time.Duration
 	leading    func(*loop)
 }
@@ -133,7 +134,7 @@ func newController(o Options, config *rest.Config) (*controller, error) {
 	config = rest.CopyConfig(config)
 	rest.AddUserAgent(config, "upgrade-controller")
 	config.QPS, config.Burst, config.Timeout = 50, 100, 30*time.Second // no watch has this timeout
-	c := &controller{Options: o, config: config, metrics: newMetrics(), term: longTerm, now: time.Now, pace: time.Second, telling: 10 * time.Second, checkEvery: 15 * time.Second, leading: func(*loop) {}}
+	c := &controller{Options: o, config: config, metrics: newMetrics(), term: longTerm, now: time.Now, pace: time.Second, telling: 10 * time.Second, limit: limitHeap, checkEvery: 15 * time.Second, leading: func(*loop) {}}
 	var err error
 	if c.scheme, err = newScheme(); err != nil {
 		return nil, err
@@ -233,7 +234,7 @@ func ended(ctx context.Context, err error) error {
 }
 
 func (c *controller) newLoop(ctx context.Context) (*loop, error) {
-	l := &loop{metrics: c.metrics, now: c.now, pace: c.pace, telling: c.telling, kicked: make(chan struct{}, 1), told: map[types.UID]time.Time{}, facts: newFacts()}
+	l := &loop{metrics: c.metrics, now: c.now, pace: c.pace, telling: c.telling, heap: heap{set: c.limit}, kicked: make(chan struct{}, 1), told: map[types.UID]time.Time{}, facts: newFacts()}
 	d, err := discovery.NewDiscoveryClientForConfig(c.config)
 	if err != nil {
 		return nil, err

@@ -31,6 +31,11 @@ func TestSuccess(t *testing.T) {
 			t.Errorf("%s: %+v", n, nu)
 		}
 	}
+	w.lock.Lock()
+	if w.limit != memoryFor(3) {
+		t.Errorf("the controller may hold %d bytes", w.limit)
+	}
+	w.lock.Unlock()
 	// The tag moves on; the plan means what it was found to be. One that joins
 	// is brought there, too.
 	w.push("v3.0.0")

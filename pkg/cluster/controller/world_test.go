@@ -41,7 +41,8 @@ type world struct {
 	lock  sync.Mutex
 	time  time.Time
 	loop  *loop
-	most  int // nodes that were away for an upgrade at once
+	limit int64 // of memory, that the controller set itself
+	most  int   // nodes that were away for an upgrade at once
 	wrong []string
 
 	rollsBack map[string]bool // nodes on which the release fails
@@ -162,6 +163,11 @@ func (w *world) controller(token string) *controller {
 		w.t.Fatal(err)
 	}
 	c.now, c.pace, c.telling, c.checkEvery = w.now, 2*time.Millisecond, w.telling, 50*time.Millisecond
+	c.limit = func(bytes int64) {
+		w.lock.Lock()
+		defer w.lock.Unlock()
+		w.limit = bytes
+	}
 	c.term = term{lease: 15 * time.Second, renew: 10 * time.Second, retry: 2 * time.Second}
 	c.leading = func(l *loop) {
 		w.lock.Lock()
