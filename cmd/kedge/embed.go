@@ -78,12 +78,9 @@ func embedFile(env cli.Env, image, file string, force bool) error {
 func embedHint(err error) error {
 	switch {
 	case errors.Is(err, isoimage.ErrTruncated):
-		return cli.Hint(err, incomplete)
+		return cli.Hint(err, "the file is not complete: copy or build it again")
 	case errors.Is(err, isoimage.ErrEmbedTooLarge):
 		return cli.Hint(err, "large files belong on a web server or in a container image")
 	}
 	return err
 }
-
-// incomplete is the way out of an image that is cut short.
-const incomplete = "the file is not complete: copy or build it again"

@@ -20,7 +20,7 @@ func memoryFor(nodes int) int64 {
 // A heap is kept within what a cluster of its size needs: on a small machine a
 // collection more costs less than the memory.
 type heap struct {
-	set   func(limit int64) // nil for a process that is not the controller's alone
+	set   func(limit int64)
 	limit int64
 }
 
@@ -28,7 +28,7 @@ func limitHeap(limit int64) { debug.SetMemoryLimit(limit) }
 
 // fit sets the limit for so many nodes.
 func (h *heap) fit(nodes int) {
-	if limit := memoryFor(nodes); h.set != nil && limit != h.limit {
+	if limit := memoryFor(nodes); limit != h.limit {
 		h.limit = limit
 		h.set(limit)
 	}

@@ -3,6 +3,7 @@ package upgrade
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -315,7 +316,7 @@ func (r *rollout) stageAll() {
 // lookForPlaces counts how many more nodes may download now.
 func (r *rollout) lookForPlaces() {
 	if r.Spec.MaxDownloads == nil {
-		r.places = len(r.nodes)
+		r.places = math.MaxInt
 		return
 	}
 	r.places, _ = share(*r.Spec.MaxDownloads, len(r.nodes))
