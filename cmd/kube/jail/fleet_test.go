@@ -470,7 +470,6 @@ func (h *host) end() {
 func (h *host) reboot(t *testing.T) {
 	h.await(t, v1alpha1.NodeArmed)
 	h.comeBack()
-	h.await(t, v1alpha1.NodeTrial)
 	if h.judge() {
 		h.comeBack()
 	}

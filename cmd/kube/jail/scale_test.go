@@ -537,9 +537,6 @@ func (m *edge) reboot() {
 		return
 	}
 	m.comeBack()
-	if !m.await(v1alpha1.NodeTrial) {
-		return
-	}
 	takeTime(m.c.s.ctx, 3*time.Second)
 	if m.judge() {
 		m.setUnwell(false) // the next time

@@ -71,6 +71,7 @@ type Loop struct {
 	asked   time.Time // when the version was
 	told    time.Time // when the status was written last
 	silent  time.Time // since when the agent does not answer; zero when it does
+	failed  bool      // the last action did
 	refused *ask.Error
 	of      int64             // the generation that was refused
 	blocked map[string]string // why a pod could not be evicted, by namespace/name
@@ -132,9 +133,11 @@ func (l *Loop) Step(ctx context.Context) (time.Duration, error) {
 			return busyPause, err
 		}
 	}
-	if err := l.write(ctx, d.Status); err != nil {
-		l.stale = true
-		return busyPause, err
+	if !d.Passing || l.failed {
+		if err := l.write(ctx, d.Status); err != nil {
+			l.stale = true
+			return busyPause, err
+		}
 	}
 	if d.Action == nil {
 		return pauseOf(d.Status), nil
@@ -160,9 +163,10 @@ func pauseOf(s v1alpha1.NodeUpgradeStatus) time.Duration {
 	return restPause
 }
 
-// note keeps why the agent refused what the goal wanted.
+// note keeps whether an action failed, and why the agent refused what the goal
+// wanted.
 func (l *Loop) note(err error) {
-	l.refused, l.of = nil, l.goal.Generation
+	l.failed, l.refused, l.of = err != nil, nil, l.goal.Generation
 	var no *ask.Error
 	if errors.As(err, &no) {
 		l.refused = no

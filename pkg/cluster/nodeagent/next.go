@@ -27,6 +27,7 @@ const (
 	fetchAgain = time.Minute      // from a transfer that failed to the next
 	fetchLimit = 30 * time.Minute // for which transfers may fail before the goal has
 	saveAgain  = 5 * time.Minute  // from a snapshot that failed to the next
+	trialTold  = time.Minute      // for which a trial may run before it is told
 )
 
 // Types of a NodeUpgrade's conditions.
@@ -72,6 +73,9 @@ type View struct {
 type Decision struct {
 	Status v1alpha1.NodeUpgradeStatus
 	Action Action // nil for none
+	// Passing says that the status need not be written: it tells of a moment, and
+	// what comes of the action is soon told.
+	Passing bool
 }
 
 // Next decides how a node goes on.
@@ -90,7 +94,7 @@ func Next(v View) Decision {
 	d.say = *v.Status
 	d.base()
 	d.decide()
-	return Decision{Status: d.st, Action: d.action}
+	return Decision{Status: d.st, Action: d.action, Passing: d.passing && d.action != nil}
 }
 
 // A decider is one call of Next.
@@ -101,6 +105,8 @@ type decider struct {
 	say    ask.Status
 	st     v1alpha1.NodeUpgradeStatus
 	action Action
+
+	passing bool
 }
 
 // base says what is so, whatever the goal.
@@ -201,6 +207,10 @@ func (d *decider) underWay() bool {
 			}
 			return true
 		case ask.Trial:
+			if d.begins(is) {
+				d.st = *d.prev.DeepCopy()
+				return true
+			}
 			reason, why := "Trial", is.Text
 			if is.Reason != "" {
 				reason, why = "GivenUp", is.Reason
@@ -215,6 +225,13 @@ func (d *decider) underWay() bool {
 		}
 	}
 	return false
+}
+
+// begins tells whether a trial is so young that its end may be the next thing to
+// tell. The cluster knows that the machine restarts.
+func (d *decider) begins(is ask.State) bool {
+	return d.prev.Phase == v1alpha1.NodeArmed && d.prev.ObservedGeneration == d.Goal.Generation &&
+		!is.Held && is.Reason == "" && d.Now.Sub(is.Changed).Abs() < trialTold
 }
 
 // stays tells whether the goal has come to its end already.
@@ -517,6 +534,9 @@ func (d *decider) leave(do Action) {
 	}
 	d.enter(v1alpha1.NodeDraining, "Draining", "the node is leaving")
 	drain := d.goal.Drain
+	// One that tries again must have been seen to leave: a release that failed on
+	// it before fails this attempt only then.
+	d.passing = d.prev.Phase != v1alpha1.NodeDraining && !d.goal.Again && d.goal.Hooks == nil
 	if d.Node.Leaving.IsZero() || drain != nil && !d.Node.Cordoned {
 		d.action = Leave{Cordon: drain != nil}
 		d.st.Cordoned = drain != nil && (!d.Node.Cordoned || d.Node.Ours)
@@ -533,6 +553,7 @@ func (d *decider) leave(do Action) {
 		d.action = do
 		return
 	}
+	d.passing = false
 	left := some(d.Node.Left)
 	d.st.Reason, d.st.Message = "PodsLeft", limited(left, 2048)
 	if d.Node.Blocked { // told at once: it may need somebody

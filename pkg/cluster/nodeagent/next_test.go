@@ -276,15 +276,21 @@ var rows = []row{
 	{"gone back, the goal is the same", []func(*View){back2, was(v1alpha1.NodeRolledBack), seen}, "RolledBack/"},
 }
 
+// viewOf is the view of a row.
+func viewOf(with ...func(*View)) View {
+	v := View{Now: noon, Goal: &v1alpha1.NodeUpgrade{ObjectMeta: metav1.ObjectMeta{Name: "n1", Generation: 2}}, Node: Node{Name: "n1"}}
+	v.Goal.Status.ObservedGeneration = 1
+	v.Status = &newMachine(func() time.Time { return noon }).s
+	for _, f := range with {
+		f(&v)
+	}
+	return v
+}
+
 func TestNext(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			v := View{Now: noon, Goal: &v1alpha1.NodeUpgrade{ObjectMeta: metav1.ObjectMeta{Name: "n1", Generation: 2}}, Node: Node{Name: "n1"}}
-			v.Goal.Status.ObservedGeneration = 1
-			v.Status = &newMachine(func() time.Time { return noon }).s
-			for _, f := range r.with {
-				f(&v)
-			}
+			v := viewOf(r.with...)
 			d := Next(v)
 			got := fmt.Sprintf("%s/%s", d.Status.Phase, d.Status.Reason)
 			if d.Action != nil {
@@ -302,6 +308,51 @@ func TestNext(t *testing.T) {
 				t.Errorf("then it is %s", again.Status.Phase)
 			}
 		})
+	}
+}
+
+// What passes at once is not told; what a person may have to look at is.
+func TestPassing(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		with []func(*View)
+		want bool
+	}{
+		{"it leaves", []func(*View){drain("")}, true},
+		{"it leaves, and tries again", []func(*View){drain(""), again}, false},
+		{"it leaves, with a hook", []func(*View){hook("pre", "")}, false},
+		{"pods are left", []func(*View){drain(""), leavingFor(time.Second), cordoned(true), left}, false},
+		{"it goes", []func(*View){drain(""), leavingFor(time.Second), cordoned(true)}, true},
+		{"it goes at last", []func(*View){drain(""), leavingFor(time.Second), cordoned(true), was(v1alpha1.NodeDraining)}, false},
+		{"it is refused for good", []func(*View){leavingFor(time.Second), refusedWith(ask.KnownBad)}, false},
+		{"it is too late", []func(*View){late}, false},
+		{"it is there", []func(*View){system2(ask.Committed), leavingFor(time.Second)}, false},
+	} {
+		v := viewOf(append([]func(*View){active2, system2(ask.Staged)}, c.with...)...)
+		if d := Next(v); d.Passing != c.want {
+			t.Errorf("%s: Passing = %v, with %s", c.name, d.Passing, d.Status.Phase)
+		}
+	}
+}
+
+func TestYoungTrial(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		with []func(*View)
+		want v1alpha1.NodePhase
+	}{
+		{"it has begun", []func(*View){seen, after(30 * time.Second)}, v1alpha1.NodeArmed},
+		{"it runs on", []func(*View){seen, after(time.Minute)}, v1alpha1.NodeTrial},
+		{"the clock was set", []func(*View){seen, after(-time.Hour)}, v1alpha1.NodeTrial},
+		{"another goal", nil, v1alpha1.NodeTrial},
+		{"a hook follows", []func(*View){seen, held, func(v *View) { v.Status.Healthy = false }}, v1alpha1.NodeTrial},
+		{"it is given up", []func(*View){seen, func(v *View) { v.Status.OS.Reason = "unhealthy" }}, v1alpha1.NodeTrial},
+		{"nobody knew of the restart", []func(*View){seen, was(v1alpha1.NodeDraining)}, v1alpha1.NodeTrial},
+	} {
+		v := viewOf(append([]func(*View){active2, system2(ask.Trial), was(v1alpha1.NodeArmed), leavingFor(time.Minute)}, c.with...)...)
+		if d := Next(v); d.Status.Phase != c.want || d.Action != nil {
+			t.Errorf("%s: %s, action %v", c.name, d.Status.Phase, d.Action)
+		}
 	}
 }
 
