@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,7 +25,29 @@ const bootLimit = 15 * time.Minute
 // three starts.
 const mostStarts = 5
 
-// boots starts n machines with disks of the cuts, spread evenly over them.
+// choose returns n of the cuts to start from. Half of them at most are the first
+// that left a certain file empty; the others are spread evenly.
+func (s *sweep) choose(cuts []replay.Cut, n int) []replay.Cut {
+	n = min(n, len(cuts))
+	of := func(c replay.Cut) func(replay.Cut) bool {
+		return func(o replay.Cut) bool { return o.Number == c.Number }
+	}
+	var chosen []replay.Cut
+	for _, name := range slices.Sorted(maps.Keys(s.empty)) {
+		if c := s.empty[name].first; len(chosen) < n/2 && !slices.ContainsFunc(chosen, of(c)) {
+			chosen = append(chosen, c)
+		}
+	}
+	for k, rest := 0, n-len(chosen); k < rest; k++ {
+		if c := cuts[k*len(cuts)/rest]; !slices.ContainsFunc(chosen, of(c)) {
+			chosen = append(chosen, c)
+		}
+	}
+	slices.SortFunc(chosen, func(a, b replay.Cut) int { return cmp.Compare(a.Number, b.Number) })
+	return chosen
+}
+
+// boots starts n machines with disks of the cuts.
 func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
 	n = min(n, len(cuts))
 	if !s.r.VM || n == 0 {
@@ -41,8 +65,7 @@ func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
 	defer room.Close()
 	file := filepath.Join(s.o.work, fmt.Sprintf("powercut-boot-%d.img", os.Getpid()))
 	defer os.Remove(file)
-	for k := range n {
-		c := cuts[k*len(cuts)/n]
+	for _, c := range s.choose(cuts, n) {
 		if err := d.Advance(c.From); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -194,10 +195,12 @@ func (o options) checkOne(ctx context.Context, r *record.Recording, n, boots int
 		cuts = slices.DeleteFunc(cuts, func(c replay.Cut) bool { return c.Number != o.only })
 	}
 	say(fmt.Sprintf("%s: %d events, %d phases, %d cuts with seed %d", r.Name, len(l.Events), len(phases), len(cuts), o.seed))
-	honest := &sweep{all: n, o: o, r: r, l: l, j: j, phases: phases, show: o.show, distinct: map[uint64]bool{}}
+	honest := newSweep(o, r, l, j, phases)
+	honest.all, honest.show = n, o.show
 	if err := honest.run(ctx, cuts); err != nil {
 		return t, err
 	}
+	honest.tellEmpty()
 	if err := honest.boots(ctx, cuts, boots); err != nil {
 		return t, err
 	}
@@ -206,7 +209,7 @@ func (o options) checkOne(ctx context.Context, r *record.Recording, n, boots int
 	say(fmt.Sprintf("%s: %d distinct disks, with %d slots, %d ESPs, %d states", r.Name, len(honest.distinct), slots, esps, states))
 	if o.only < 0 {
 		cutter.Blind = true
-		control := &sweep{o: o, r: r, l: l, j: j, phases: phases, distinct: map[uint64]bool{}}
+		control := newSweep(o, r, l, j, phases)
 		if err := control.run(ctx, cutter.Cuts(max(n/controlShare, controlLeast))); err != nil {
 			return t, err
 		}
@@ -233,7 +236,27 @@ type sweep struct {
 	checked, booted       int
 	bricked, lost, forced int
 	distinct              map[uint64]bool
+	empty                 map[string]*emptied // by the kind of the file
 	told                  time.Time
+}
+
+// emptied is how often a file was empty after a cut, and after which first.
+type emptied struct {
+	times int
+	first replay.Cut
+}
+
+func newSweep(o options, r *record.Recording, l *replay.Log, j *judge.Judge, phases []replay.Phase) *sweep {
+	return &sweep{o: o, r: r, l: l, j: j, phases: phases, distinct: map[uint64]bool{}, empty: map[string]*emptied{}}
+}
+
+// tellEmpty names the files that were empty after a cut: programs wrote them and
+// did not wait for the disk. That is no fault yet.
+func (s *sweep) tellEmpty() {
+	for _, name := range slices.Sorted(maps.Keys(s.empty)) {
+		e := s.empty[name]
+		say(fmt.Sprintf("%s: empty after %d cuts, first at %s: %s", s.r.Name, e.times, e.first, name))
+	}
 }
 
 // run shares the cuts between workers, each with a disk of its own.
@@ -300,6 +323,13 @@ func (s *sweep) note(c replay.Cut, sum uint64, v judge.Verdict) {
 	}
 	if v.Forced {
 		s.forced++
+	}
+	for _, name := range v.Empty {
+		if e := s.empty[name]; e == nil {
+			s.empty[name] = &emptied{1, c}
+		} else if e.times++; c.Number < e.first.Number {
+			e.first = c
+		}
 	}
 	if faults := append(v.Bricked, v.Lost...); len(faults) > 0 && s.show > 0 {
 		s.show--

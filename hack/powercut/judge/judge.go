@@ -41,8 +41,9 @@ const bootCode = 440
 // A Verdict says what is wrong; nothing is well.
 type Verdict struct {
 	Bricked, Lost []string
-	Complete      bool // the disk starts by itself
-	Forced        bool // its state was recovered, but by e2fsck -y
+	Complete      bool     // the disk starts by itself
+	Forced        bool     // its state was recovered, but by e2fsck -y
+	Empty         []string // kinds of files of the state that are empty, and are not in the end
 }
 
 // A Judge judges images of one recording. What was looked at once is not looked
@@ -51,6 +52,7 @@ type Verdict struct {
 type Judge struct {
 	rec       *record.Recording
 	reference *reference
+	end       contents
 	files     []string // whose contents marks name
 
 	slots, esps, states, tables cache
@@ -107,6 +109,9 @@ func New(ctx context.Context, rec *record.Recording, l *replay.Log, work string)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("recording %s: the installed disk: %w", rec.Name, err)
+	}
+	if j.end, err = c.inventory(ctx, rec, l); err != nil {
+		return nil, fmt.Errorf("recording %s: %w", rec.Name, err)
 	}
 	return j, nil
 }
@@ -236,7 +241,7 @@ func (c *Room) Look(ctx context.Context, i *replay.Image, at int) (Verdict, erro
 	if err != nil {
 		return v, err
 	}
-	v.Lost, v.Forced = s.problems, s.forced
+	v.Lost, v.Forced, v.Empty = s.problems, s.forced, s.empty
 	if len(s.problems) == 0 {
 		lost, err := c.promises(ctx, i, marks, f, s)
 		if err != nil {

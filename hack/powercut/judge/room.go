@@ -196,6 +196,7 @@ type aState struct {
 	upgrade  update.State
 	files    map[string]string // digests
 	rows     map[string]bool
+	empty    []string // kinds of files
 }
 
 // Places on the state's file system, which is /var of the system.
@@ -228,6 +229,8 @@ func (c *Room) state(ctx context.Context, i *replay.Image, p table.Partition) (s
 	if status > 1 {
 		s.problems = append(s.problems, fmt.Sprintf("state: e2fsck ends with %d: %s", status, shorten(out)))
 	} else if err := c.read(ctx, file, &s); err != nil {
+		return s, err
+	} else if s.empty, err = c.empty(ctx, file); err != nil {
 		return s, err
 	}
 	c.judge.states.keep(key, s)
