@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/containerd/v2/cmd/containerd/command"
 	ctrapp "github.com/containerd/containerd/v2/cmd/ctr/app"
 	"github.com/kedgeos/kedge/cmd/kube/args"
+	"github.com/kedgeos/kedge/cmd/kube/lean"
 	"github.com/kedgeos/kedge/cmd/kube/say"
 	"github.com/kedgeos/kedge/cmd/kube/server"
 	"github.com/kedgeos/kedge/cmd/kube/upgrade"
@@ -46,6 +47,10 @@ func main() {
 }
 
 func dispatch(name string, rest []string) int {
+	switch name {
+	case "containerd", "server", "agent", "kube-worker", upgrade.Name: // which stay
+		lean.Later()
+	}
 	switch name {
 	case "containerd":
 		return status(command.App().Run(os.Args))
