@@ -149,27 +149,33 @@ func (d *daemon) run(ctx context.Context) error {
 		return nil
 	}
 	if !rescue && !damaged {
-		if kubeMay {
-			d.startKube(ctx)
-		}
-		go func() {
-			if !kubeMay {
-				if !d.awaitStorage(ctx, wanted) {
-					return
-				}
-				d.startKube(ctx)
-			}
-			if !again {
-				d.runCommands(ctx, wanted)
-			}
-		}()
-		go d.watchNode(ctx)
-		go d.upgrades(ctx)
-		go d.kube.keep(ctx)
-		go d.serveUpgrades(ctx)
+		d.lookAfter(ctx, wanted, kubeMay, again)
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// lookAfter starts Kubernetes, once its storage is there, and all that goes on
+// beside it. Commands run only in the first agent of a boot.
+func (d *daemon) lookAfter(ctx context.Context, wanted config.Config, kubeMay, again bool) {
+	if kubeMay {
+		d.startKube(ctx)
+	}
+	go func() {
+		if !kubeMay {
+			if !d.awaitStorage(ctx, wanted) {
+				return
+			}
+			d.startKube(ctx)
+		}
+		if !again {
+			d.runCommands(ctx, wanted)
+		}
+	}()
+	go d.watchNode(ctx)
+	go d.upgrades(ctx)
+	go d.kube.keep(ctx)
+	go d.serveUpgrades(ctx)
 }
 
 // withoutCommands leaves out what may be the reason for a rescue, and what is

@@ -175,33 +175,38 @@ func upgradeKubernetes(ctx context.Context, env cli.Env, verb string, record boo
 		_, err := fmt.Fprintln(env.Stdout, u.k.Text())
 		return err
 	case "rollback":
-		if o.keep {
-			if err := update.KeepDatastore(u.k, u.save); err != nil {
-				return err
-			}
-			return u.follow(ctx, env, o, update.RolledBack)
-		}
-		if u.k.Phase == update.Trial {
-			if err := update.GiveUpKube(u.k, "somebody took it back", u.save); err != nil {
-				return err
-			}
-			return u.follow(ctx, env, o, update.RolledBack)
-		}
-		k, err := u.k.BackKube(u.facts, o.policy)
-		if err != nil {
-			return err
-		}
-		if err := u.files.Check(k.To.ID); k.To.ID != "" && err != nil {
-			return fmt.Errorf("go back to Kubernetes %s: %w", k.To, err)
-		}
-		u.warn(env.Stderr, k.Restore)
-		if err := u.save(k); err != nil {
-			return err
-		}
-		o.tries = slot.MaxTries
-		return u.arm(ctx, env, o)
+		return u.rollback(ctx, env, o)
 	}
 	return cli.Usagef("upgrade %s: --kubernetes does not go with it", verb)
+}
+
+// rollback goes back to the Kubernetes before this one, or ends its trial.
+func (u *kubeUpgrader) rollback(ctx context.Context, env cli.Env, o upgradeOptions) error {
+	if o.keep {
+		if err := update.KeepDatastore(u.k, u.save); err != nil {
+			return err
+		}
+		return u.follow(ctx, env, o, update.RolledBack)
+	}
+	if u.k.Phase == update.Trial {
+		if err := update.GiveUpKube(u.k, "somebody took it back", u.save); err != nil {
+			return err
+		}
+		return u.follow(ctx, env, o, update.RolledBack)
+	}
+	k, err := u.k.BackKube(u.facts, o.policy)
+	if err != nil {
+		return err
+	}
+	if err := u.files.Check(k.To.ID); k.To.ID != "" && err != nil {
+		return fmt.Errorf("go back to Kubernetes %s: %w", k.To, err)
+	}
+	u.warn(env.Stderr, k.Restore)
+	if err := u.save(k); err != nil {
+		return err
+	}
+	o.tries = slot.MaxTries
+	return u.arm(ctx, env, o)
 }
 
 // warn tells what an older Kubernetes costs.

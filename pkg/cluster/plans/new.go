@@ -320,90 +320,118 @@ func (d Draft) YAML() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var b strings.Builder
-	s := &p.Spec
-	// Comments stand in one column where the line leaves room for it.
-	line := func(text, comment string) {
-		if comment != "" {
-			text = fmt.Sprintf("%-46s # %s", text, comment)
-		}
-		b.WriteString(text + "\n")
+	var w planWriter
+	w.head(p)
+	w.target(&p.Spec)
+	w.order(&p.Spec)
+	w.windows(&p.Spec)
+	w.failure(&p.Spec)
+	return w.String(), nil
+}
+
+// A planWriter writes a plan line by line.
+type planWriter struct{ strings.Builder }
+
+// line writes one; comments stand in one column where it leaves room for them.
+func (w *planWriter) line(text, comment string) {
+	if comment != "" {
+		text = fmt.Sprintf("%-46s # %s", text, comment)
 	}
-	line("# The nodes of a cluster take this release by themselves once it is there: kubectl apply -f FILE", "")
-	line(fmt.Sprintf("# Then \"kedge plan watch %s\" shows how far they are. For the next release, change this plan and apply it again.", p.Name), "")
-	line("apiVersion: "+p.APIVersion, "")
-	line("kind: Plan", "\"kubectl explain plan.spec\" tells of every field")
-	line("metadata: {name: "+flow(p.Name)+"}", "")
-	line("spec:", "")
+	w.WriteString(text + "\n")
+}
+
+// head says what the file is for.
+func (w *planWriter) head(p *v1alpha1.Plan) {
+	w.line("# The nodes of a cluster take this release by themselves once it is there: kubectl apply -f FILE", "")
+	w.line(fmt.Sprintf("# Then \"kedge plan watch %s\" shows how far they are. For the next release, change this plan and apply it again.", p.Name), "")
+	w.line("apiVersion: "+p.APIVersion, "")
+	w.line("kind: Plan", "\"kubectl explain plan.spec\" tells of every field")
+	w.line("metadata: {name: "+flow(p.Name)+"}", "")
+	w.line("spec:", "")
+}
+
+// target is what the nodes are to run.
+func (w *planWriter) target(s *v1alpha1.PlanSpec) {
 	if s.OS != nil {
 		comment := "a tag is looked up once; every node gets the digest found then"
 		if strings.Contains(s.OS.Image, "@") {
 			comment = ""
 		}
-		line("  os: {image: "+flow(s.OS.Image)+"}", comment)
+		w.line("  os: {image: "+flow(s.OS.Image)+"}", comment)
 	}
 	switch k := s.Kubernetes; {
 	case k == nil:
 	case k.Image != "":
-		line("  kubernetes: {image: "+flow(k.Image)+"}", "one minor version at a time")
+		w.line("  kubernetes: {image: "+flow(k.Image)+"}", "one minor version at a time")
 	default:
-		line("  kubernetes: {version: "+flow(k.Version)+"}", "a node that does not have it needs an image: too")
+		w.line("  kubernetes: {version: "+flow(k.Version)+"}", "a node that does not have it needs an image: too")
 	}
+}
+
+// order is which nodes go, and how many at once.
+func (w *planWriter) order(s *v1alpha1.PlanSpec) {
 	if s.NodeSelector != nil {
-		line("  nodeSelector: "+flow(s.NodeSelector), "")
+		w.line("  nodeSelector: "+flow(s.NodeSelector), "")
 	} else {
-		line("  # nodeSelector: {matchLabels: {site: berlin}}", "all nodes without it; control-plane nodes go first")
+		w.line("  # nodeSelector: {matchLabels: {site: berlin}}", "all nodes without it; control-plane nodes go first")
 	}
 	if len(s.Steps) > 0 {
-		line("  steps:", "how many nodes run it, before a rest; then the others follow")
+		w.line("  steps:", "how many nodes run it, before a rest; then the others follow")
 		for _, step := range s.Steps {
-			line(fmt.Sprintf("  - {max: %s, soak: %s}", step.Max.String(), short(step.Soak.Duration)), "the canary")
+			w.line(fmt.Sprintf("  - {max: %s, soak: %s}", step.Max.String(), short(step.Soak.Duration)), "the canary")
 		}
 	} else {
-		line("  # steps: [{max: 1, soak: 1h}]", "a canary, and a rest before the others follow")
+		w.line("  # steps: [{max: 1, soak: 1h}]", "a canary, and a rest before the others follow")
 	}
-	line("  maxUnavailable: "+s.MaxUnavailable.String(), "nodes that may be away at once, whatever the cause")
+	w.line("  maxUnavailable: "+s.MaxUnavailable.String(), "nodes that may be away at once, whatever the cause")
 	if s.Spread != "" {
-		line("  spread: "+flow(s.Spread), "nodes of only one value are away at once")
+		w.line("  spread: "+flow(s.Spread), "nodes of only one value are away at once")
 	}
+}
+
+// windows are when they go, and when they download.
+func (w *planWriter) windows(s *v1alpha1.PlanSpec) {
 	if len(s.Windows) > 0 {
 		comment := "nodes restart only then; they download before"
 		if s.Stage == v1alpha1.StageLate {
 			comment = "nodes download and restart only then"
 		}
-		line("  windows:", comment)
-		for _, w := range s.Windows {
+		w.line("  windows:", comment)
+		for _, open := range s.Windows {
 			text := "  - {"
-			if len(w.Days) > 0 {
-				days := make([]string, len(w.Days))
-				for i, day := range w.Days {
+			if len(open.Days) > 0 {
+				days := make([]string, len(open.Days))
+				for i, day := range open.Days {
 					days[i] = string(day)
 				}
 				text += "days: [" + strings.Join(days, ", ") + "], "
 			}
-			line(text+fmt.Sprintf("start: %q, duration: %s, timeZone: %s}", w.Start, short(w.Duration.Duration), flow(w.TimeZone)), "")
+			w.line(text+fmt.Sprintf("start: %q, duration: %s, timeZone: %s}", open.Start, short(open.Duration.Duration), flow(open.TimeZone)), "")
 		}
 	} else {
-		line("  # windows: [{days: [Sat], start: \"02:00\", duration: 3h, timeZone: Europe/Berlin}]", "at any time without it")
+		w.line("  # windows: [{days: [Sat], start: \"02:00\", duration: 3h, timeZone: Europe/Berlin}]", "at any time without it")
 	}
 	if s.Stage == v1alpha1.StageLate {
-		line("  stage: Late", "download when it is a node's turn")
+		w.line("  stage: Late", "download when it is a node's turn")
 	}
 	if s.MaxDownloads != nil {
-		line("  maxDownloads: "+s.MaxDownloads.String(), "nodes that download at once, on a thin line")
+		w.line("  maxDownloads: "+s.MaxDownloads.String(), "nodes that download at once, on a thin line")
 	}
-	line("  failure:", "a node that is not healthy with it goes back by itself")
-	line("    haltAfter: "+s.Failure.HaltAfter.String(), "so many failed nodes stop the plan")
-	line(fmt.Sprintf("    retries: %d", s.Failure.Retries), "tries of a node before its failure counts")
+}
+
+// failure is what follows when a node fails.
+func (w *planWriter) failure(s *v1alpha1.PlanSpec) {
+	w.line("  failure:", "a node that is not healthy with it goes back by itself")
+	w.line("    haltAfter: "+s.Failure.HaltAfter.String(), "so many failed nodes stop the plan")
+	w.line(fmt.Sprintf("    retries: %d", s.Failure.Retries), "tries of a node before its failure counts")
 	if s.Failure.Rollback == v1alpha1.RollbackAll {
-		line("    rollback: All", "then the nodes that were upgraded go back, too")
+		w.line("    rollback: All", "then the nodes that were upgraded go back, too")
 	} else {
-		line("    rollback: Failed", "All takes the nodes that were upgraded back, too")
+		w.line("    rollback: Failed", "All takes the nodes that were upgraded back, too")
 	}
 	if s.AllowDowngrade {
-		line("  allowDowngrade: true", "an older release is taken, too")
+		w.line("  allowDowngrade: true", "an older release is taken, too")
 	}
-	return b.String(), nil
 }
 
 // plain are strings that YAML takes for themselves in a flow.
