@@ -25,25 +25,28 @@ const bootLimit = 15 * time.Minute
 // three starts.
 const mostStarts = 5
 
-// choose returns n of the cuts to start from. Half of them at most are the first
-// that left a certain file empty; the others are spread evenly.
+// choose returns n of the cuts to start from, in their order. Half of them at
+// most are the first that left a certain file empty; the others are spread evenly.
 func (s *sweep) choose(cuts []replay.Cut, n int) []replay.Cut {
 	n = min(n, len(cuts))
-	of := func(c replay.Cut) func(replay.Cut) bool {
-		return func(o replay.Cut) bool { return o.Number == c.Number }
-	}
-	var chosen []replay.Cut
+	first := map[int]bool{}
 	for _, name := range slices.Sorted(maps.Keys(s.empty)) {
-		if c := s.empty[name].first; len(chosen) < n/2 && !slices.ContainsFunc(chosen, of(c)) {
+		if len(first) < n/2 {
+			first[s.empty[name].first.Number] = true
+		}
+	}
+	var chosen, others []replay.Cut
+	for _, c := range cuts {
+		if first[c.Number] {
 			chosen = append(chosen, c)
+		} else {
+			others = append(others, c)
 		}
 	}
 	for k, rest := 0, n-len(chosen); k < rest; k++ {
-		if c := cuts[k*len(cuts)/rest]; !slices.ContainsFunc(chosen, of(c)) {
-			chosen = append(chosen, c)
-		}
+		chosen = append(chosen, others[k*len(others)/rest])
 	}
-	slices.SortFunc(chosen, func(a, b replay.Cut) int { return cmp.Compare(a.Number, b.Number) })
+	slices.SortStableFunc(chosen, func(a, b replay.Cut) int { return cmp.Compare(a.From, b.From) })
 	return chosen
 }
 

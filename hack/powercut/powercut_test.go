@@ -177,3 +177,29 @@ func look(t *testing.T, r *record.Recording, j *judge.Judge, l *replay.Log) judg
 	}
 	return v
 }
+
+func TestDisksWithEmptyFilesStartFirst(t *testing.T) {
+	cuts := make([]replay.Cut, 100)
+	for i := range cuts {
+		cuts[i].Number, cuts[i].From = 99-i, i
+	}
+	s := &sweep{empty: map[string]*emptied{}}
+	for name, number := range map[string]int{"a": 17, "b": 17, "c": 3, "d": 42} {
+		s.empty[name] = &emptied{times: 1, first: cuts[99-number]}
+	}
+	numbers := func(n int) (all []int) {
+		for _, c := range s.choose(cuts, n) {
+			all = append(all, c.Number)
+		}
+		return all
+	}
+	if got := numbers(200); len(got) != len(cuts) {
+		t.Errorf("of 100 cuts %d are chosen, all were asked for", len(got))
+	}
+	for n, want := range map[int][]int{0: nil, 1: {99}, 4: {99, 50, 17, 3}} {
+		got := numbers(n)
+		if !slices.Equal(got, want) {
+			t.Errorf("%d chosen: %v, want %v", n, got, want)
+		}
+	}
+}
