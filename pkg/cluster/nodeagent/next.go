@@ -231,7 +231,7 @@ func (d *decider) underWay() bool {
 // tell. The cluster knows that the machine restarts.
 func (d *decider) begins(is ask.State) bool {
 	return d.prev.Phase == v1alpha1.NodeArmed && d.prev.ObservedGeneration == d.Goal.Generation &&
-		!is.Held && is.Reason == "" && d.Now.Sub(is.Changed).Abs() < trialTold
+		!is.Held && is.Reason == "" && !meta.IsStatusConditionFalse(d.prev.Conditions, ConditionAgent) && d.Now.Sub(is.Changed).Abs() < trialTold
 }
 
 // stays tells whether the goal has come to its end already.

@@ -347,6 +347,9 @@ func TestYoungTrial(t *testing.T) {
 		{"another goal", nil, v1alpha1.NodeTrial},
 		{"a hook follows", []func(*View){seen, held, func(v *View) { v.Status.Healthy = false }}, v1alpha1.NodeTrial},
 		{"it is given up", []func(*View){seen, func(v *View) { v.Status.OS.Reason = "unhealthy" }}, v1alpha1.NodeTrial},
+		{"its agent was away", []func(*View){seen, func(v *View) {
+			v.Goal.Status.Conditions = []metav1.Condition{{Type: ConditionAgent, Status: metav1.ConditionFalse}}
+		}}, v1alpha1.NodeTrial},
 		{"nobody knew of the restart", []func(*View){seen, was(v1alpha1.NodeDraining)}, v1alpha1.NodeTrial},
 	} {
 		v := viewOf(append([]func(*View){active2, system2(ask.Trial), was(v1alpha1.NodeArmed), leavingFor(time.Minute)}, c.with...)...)
