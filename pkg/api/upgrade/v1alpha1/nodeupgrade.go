@@ -136,8 +136,8 @@ const (
 	NodeIdle       NodePhase = "Idle"       // nothing goes on
 	NodeFetching   NodePhase = "Fetching"   // the target is downloaded, verified and written to the idle slot
 	NodeStaged     NodePhase = "Staged"     // the target lies in the idle slot, whole
-	NodeDraining   NodePhase = "Draining"   // hooks run, pods leave, the datastore is saved
-	NodeArmed      NodePhase = "Armed"      // the next start is the trial
+	NodeDraining   NodePhase = "Draining"   // hooks run, pods leave; not told of a node that may go at once
+	NodeArmed      NodePhase = "Armed"      // the next start is the trial, or began a moment ago
 	NodeTrial      NodePhase = "Trial"      // the target runs, and has to show its health
 	NodeCommitted  NodePhase = "Committed"  // the target is what the node starts
 	NodeRolledBack NodePhase = "RolledBack" // the node runs what it ran before
