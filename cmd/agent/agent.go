@@ -343,13 +343,10 @@ func makeHostKey(ctx context.Context, kind, path string) error {
 	if err := (process.Tool{Path: "ssh-keygen", Args: []string{"-q", "-t", kind, "-N", "", "-C", "", "-f", temporary}}).Run(ctx); err != nil {
 		return err
 	}
-	if err := os.Rename(temporary+".pub", path+".pub"); err != nil {
+	if err := atomicfile.Adopt(temporary+".pub", path+".pub"); err != nil {
 		return err
 	}
-	if err := os.Rename(temporary, path); err != nil {
-		return err
-	}
-	return atomicfile.SyncDir(filepath.Dir(path))
+	return atomicfile.Adopt(temporary, path)
 }
 
 func (d *daemon) start(ctx context.Context, service string) {

@@ -34,6 +34,7 @@ const (
 	fieldManager = "kube-addons"
 	pollEvery    = 3 * time.Second  // for changed files
 	retryEvery   = 15 * time.Second // for files that could not be applied
+	writing      = 2 * time.Second  // for which a changed file may still be written
 )
 
 // An Object names what a file put into the cluster.
@@ -118,7 +119,7 @@ func (d *Deployer) pass(ctx context.Context) {
 		return
 	}
 	for _, name := range names {
-		data, err := os.ReadFile(filepath.Join(d.dir, name))
+		data, written, err := read(filepath.Join(d.dir, name))
 		if err != nil {
 			say.Printf("manifest %s: %v", name, err)
 			continue
@@ -128,6 +129,9 @@ func (d *Deployer) pass(ctx context.Context) {
 		last := d.failed[name]
 		if d.state[name].Hash == hash || last.hash == hash && time.Now().Before(last.next) {
 			continue
+		}
+		if len(d.state[name].Objects) > 0 && time.Since(written).Abs() < writing {
+			continue // only in part, perhaps, and what is missing would be taken away
 		}
 		if err := d.file(ctx, name, hash, data); err != nil {
 			if last.message != err.Error() {
@@ -140,6 +144,20 @@ func (d *Deployer) pass(ctx context.Context) {
 		say.Printf("manifest %s: applied", name)
 	}
 }
+
+// read returns a file and when it was written.
+func read(name string) (data []byte, written time.Time, err error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, written, err
+	}
+	data, err = os.ReadFile(name)
+	return data, info.ModTime(), err
+}
+
+// errEmpty is about a file that deployed something, and that a power cut may have
+// emptied: nothing is taken out of the cluster for that.
+var errEmpty = errors.New("the file is empty, as a power cut leaves one; what it deployed stays: write it again, or \"---\" to take that away")
 
 // manifests lists the files of dir and its folders that count, in order.
 func manifests(dir string) (names []string, err error) {
@@ -161,6 +179,9 @@ func manifests(dir string) (names []string, err error) {
 // file applies every object of a file, also when one of them fails, and then
 // removes what the file no longer names.
 func (d *Deployer) file(ctx context.Context, name, hash string, data []byte) error {
+	if len(data) == 0 && len(d.state[name].Objects) > 0 {
+		return errEmpty
+	}
 	objects, err := decode(data)
 	if err != nil {
 		return err

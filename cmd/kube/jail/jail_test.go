@@ -183,6 +183,18 @@ func (s story) deploys(n *Node, api *API) {
 	if err := ok(s.ctx, api, maps+"one"); err != nil {
 		s.Errorf("ConfigMap one: %v", err)
 	}
+	s.manifest(n, "two.yaml", "")
+	s.until("a word on the empty file", func() error {
+		if !strings.Contains(n.Log(), "manifest two.yaml: the file is empty") {
+			return errAnswer
+		}
+		return nil
+	})
+	if err := ok(s.ctx, api, maps+"one"); err != nil {
+		s.Errorf("ConfigMap one, of a file that is empty now: %v", err)
+	}
+	s.manifest(n, "two.yaml", "---\n")
+	s.until("ConfigMap one to go", func() error { return s.gone(api, maps+"one") })
 	for _, file := range []string{"a-broken.yaml", "b-unknown.yaml"} {
 		if !strings.Contains(n.Log(), file) {
 			s.Errorf("the log does not name %s", file)

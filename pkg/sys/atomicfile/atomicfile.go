@@ -4,6 +4,7 @@
 package atomicfile
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -68,6 +69,22 @@ func (f *File) Abort() {
 	f.path = ""
 	f.Close()
 	os.Remove(f.Name())
+}
+
+// Adopt puts a file that another program wrote in place of the one at path, as
+// Commit does.
+func Adopt(written, path string) error {
+	f, err := os.Open(written)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(written, path); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
 }
 
 // SyncDir makes the names in a folder durable.

@@ -49,3 +49,23 @@ func only(t *testing.T, path string) {
 		t.Errorf("folder holds %v, %v", entries, err)
 	}
 }
+
+func TestAdopt(t *testing.T) {
+	dir := t.TempDir()
+	path, written := filepath.Join(dir, "key"), filepath.Join(dir, "key.new")
+	for name, text := range map[string]string{path: "old", written: "new"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Adopt(written, path); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != "new" {
+		t.Errorf("it holds %q, %v", got, err)
+	}
+	only(t, path)
+	if err := Adopt(written, path); err == nil {
+		t.Error("a file that is not there is adopted")
+	}
+}
