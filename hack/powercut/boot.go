@@ -50,6 +50,9 @@ func (s *sweep) choose(cuts []replay.Cut, n int) []replay.Cut {
 	return chosen
 }
 
+// mostAttempts is how often a disk is started whose emulator breaks.
+const mostAttempts = 3
+
 // boots starts n machines with disks of the cuts.
 func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
 	n = min(n, len(cuts))
@@ -80,27 +83,35 @@ func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
 		if err != nil {
 			return err
 		}
-		if err := i.WriteFile(file, 0, d.Size); err != nil {
-			return err
-		}
-		if err := s.boot(ctx, c, v, file); err != nil {
+		if err := s.boot(ctx, c, v, file, func() error { return i.WriteFile(file, 0, d.Size) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// boot starts one disk; that it does not come up is a fault, not an error.
-func (s *sweep) boot(ctx context.Context, c replay.Cut, v judge.Verdict, file string) error {
+// boot starts one disk, which fill writes to the file; that it does not come up is
+// a fault, not an error. When the emulator is at fault, it is started once more.
+func (s *sweep) boot(ctx context.Context, c replay.Cut, v judge.Verdict, file string, fill func() error) error {
 	turn, err := qemu.Turn()
 	if err != nil {
 		return err
 	}
 	defer turn.Unlock()
 	start := time.Now()
-	err = s.come(ctx, v, file)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	var broken *qemu.StoppedError
+	for attempt := 1; ; attempt++ {
+		if err := fill(); err != nil {
+			return err
+		}
+		err = s.come(ctx, v, file)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !errors.As(err, &broken) || !broken.Flake || attempt == mostAttempts {
+			break
+		}
+		say(fmt.Sprintf("%s: %s: %s; it is started once more", s.r.Name, c, broken.Reason))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
