@@ -119,7 +119,7 @@ func (d *Deployer) pass(ctx context.Context) {
 		return
 	}
 	for _, name := range names {
-		data, written, err := read(filepath.Join(d.dir, name))
+		data, err := os.ReadFile(filepath.Join(d.dir, name))
 		if err != nil {
 			say.Printf("manifest %s: %v", name, err)
 			continue
@@ -130,8 +130,8 @@ func (d *Deployer) pass(ctx context.Context) {
 		if d.state[name].Hash == hash || last.hash == hash && time.Now().Before(last.next) {
 			continue
 		}
-		if len(d.state[name].Objects) > 0 && time.Since(written).Abs() < writing {
-			continue // only in part, perhaps, and what is missing would be taken away
+		if len(d.state[name].Objects) > 0 && d.beingWritten(name) {
+			continue // it was read in part, perhaps, and what is missing would be taken away
 		}
 		if err := d.file(ctx, name, hash, data); err != nil {
 			if last.message != err.Error() {
@@ -145,14 +145,11 @@ func (d *Deployer) pass(ctx context.Context) {
 	}
 }
 
-// read returns a file and when it was written.
-func read(name string) (data []byte, written time.Time, err error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, written, err
-	}
-	data, err = os.ReadFile(name)
-	return data, info.ModTime(), err
+// beingWritten tells whether a file changed a moment ago. It is asked after the
+// file was read: a change since then counts too.
+func (d *Deployer) beingWritten(name string) bool {
+	info, err := os.Stat(filepath.Join(d.dir, name))
+	return err != nil || time.Since(info.ModTime()).Abs() < writing
 }
 
 // errEmpty is about a file that deployed something, and that a power cut may have
