@@ -55,8 +55,8 @@ const mostAttempts = 3
 
 // boots starts n machines with disks of the cuts.
 func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
-	n = min(n, len(cuts))
-	if !s.r.VM || n == 0 {
+	cuts = s.choose(cuts, n)
+	if !s.r.VM || len(cuts) == 0 {
 		return nil
 	}
 	d, closeDisk, err := s.r.Disk(s.l)
@@ -71,7 +71,7 @@ func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
 	defer room.Close()
 	file := filepath.Join(s.o.work, fmt.Sprintf("powercut-boot-%d.img", os.Getpid()))
 	defer os.Remove(file)
-	for _, c := range s.choose(cuts, n) {
+	for _, c := range cuts {
 		if err := d.Advance(c.From); err != nil {
 			return err
 		}

@@ -30,12 +30,12 @@ func (c *Room) inventory(ctx context.Context, rec *record.Recording, l *replay.L
 		return all, err
 	}
 	c.size = rec.SizeAt(len(l.Events))
-	file, err := c.materialise(ctx, c.disk.Image(), c.judge.reference.parts[layout.StateName], &c.state0)
+	file, _, problem, err := c.recover(ctx, c.disk.Image(), c.judge.reference.parts[layout.StateName])
 	if err != nil {
 		return all, err
 	}
-	if out, status, err := run(ctx, "", "e2fsck", "-f", "-p", file); err != nil || status > 1 {
-		return all, fmt.Errorf("state at the end: e2fsck: %s (%v)", shorten(out), err)
+	if problem != "" {
+		return all, fmt.Errorf("at the end: %s", problem)
 	}
 	all.full = map[string]bool{}
 	for level := []string{""}; len(level) > 0; {
@@ -66,7 +66,7 @@ func (c *Room) empty(ctx context.Context, image string) (names []string, err err
 	entries, err := list(ctx, image, end.folders)
 	for _, e := range entries {
 		if !e.folder && e.size == 0 && end.full[e.path] {
-			names = append(names, Kind(e.path))
+			names = append(names, kind(e.path))
 		}
 	}
 	slices.Sort(names)
@@ -77,8 +77,8 @@ func (c *Room) empty(ctx context.Context, image string) (names []string, err err
 // container, a digest.
 var identifier = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{12,}`)
 
-// Kind is a path without what is another on each machine.
-func Kind(path string) string { return identifier.ReplaceAllString(path, "*") }
+// kind is a path without what is another on each machine.
+func kind(path string) string { return identifier.ReplaceAllString(path, "*") }
 
 // An entry is a file or a folder of a file system, by its path without a leading
 // slash.

@@ -210,24 +210,13 @@ func (c *Room) state(ctx context.Context, i *replay.Image, p table.Partition) (s
 	if v, ok := c.judge.states.look(key); ok {
 		return v.(aState), nil
 	}
-	file, err := c.materialise(ctx, i, p, &c.state0)
+	file, forced, problem, err := c.recover(ctx, i, p)
 	if err != nil {
 		return s, err
 	}
-	// What mount does is to replay the journal; fsck does that too, and then
-	// looks at all. Status 1 is "corrected", all of which preen holds for safe.
-	out, status, err := run(ctx, "", "e2fsck", "-f", "-p", file)
-	if err != nil {
-		return s, err
-	}
-	if status > 1 && strings.Contains(string(out), tornSuperblock) {
-		s.forced = true
-		if out, status, err = run(ctx, "", "e2fsck", "-f", "-y", file); err != nil {
-			return s, err
-		}
-	}
-	if status > 1 {
-		s.problems = append(s.problems, fmt.Sprintf("state: e2fsck ends with %d: %s", status, shorten(out)))
+	s.forced = forced
+	if problem != "" {
+		s.problems = append(s.problems, problem)
 	} else if err := c.read(ctx, file, &s); err != nil {
 		return s, err
 	} else if s.empty, err = c.empty(ctx, file); err != nil {
@@ -235,6 +224,25 @@ func (c *Room) state(ctx context.Context, i *replay.Image, p table.Partition) (s
 	}
 	c.judge.states.keep(key, s)
 	return s, nil
+}
+
+// recover writes the state's file system to a file, and recovers it as a boot
+// does. Forced says that it took a copy of the superblock.
+func (c *Room) recover(ctx context.Context, i *replay.Image, p table.Partition) (file string, forced bool, problem string, err error) {
+	if file, err = c.materialise(ctx, i, p, &c.state0); err != nil {
+		return "", false, "", err
+	}
+	// What mount does is to replay the journal; fsck does that too, and then
+	// looks at all. Status 1 is "corrected", all of which preen holds for safe.
+	out, status, err := run(ctx, "", "e2fsck", "-f", "-p", file)
+	if err == nil && status > 1 && strings.Contains(string(out), tornSuperblock) {
+		forced = true
+		out, status, err = run(ctx, "", "e2fsck", "-f", "-y", file)
+	}
+	if err == nil && status > 1 {
+		problem = fmt.Sprintf("state: e2fsck ends with %d: %s", status, shorten(out))
+	}
+	return file, forced, problem, err
 }
 
 // shorten keeps the first lines of a tool's output.
