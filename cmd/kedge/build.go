@@ -45,7 +45,7 @@ func buildCommand() *cli.Command {
 			var known delta.Known
 			if old != "" { // read first: it may have the name of the new one
 				if known, err = delta.Read(old); err != nil {
-					return embedHint(err)
+					return imageHint(err)
 				}
 			}
 			progress := newProgress(env.Stderr)

@@ -21,7 +21,7 @@ func deltaCommand() *cli.Command {
 			}
 			known, err := delta.Read(env.Args[1])
 			if err != nil {
-				return embedHint(err)
+				return imageHint(err)
 			}
 			return printDelta(env.Stdout, known, env.Args[2], top)
 		},
@@ -35,7 +35,7 @@ const topParts = 12
 func printDelta(w io.Writer, known delta.Known, image string, top int) error {
 	r, err := delta.Compare(known, image)
 	if err != nil {
-		return embedHint(err)
+		return imageHint(err)
 	}
 	fmt.Fprintf(w, "fetch %.1f of %.1f MB, %.2f %%: %d of %d chunks, and an index of %.0f kB\n",
 		float64(r.Fetch+r.Index)/1e6, float64(r.Size)/1e6, r.Percent(), r.Missing, r.Chunks, float64(r.Index)/1e3)

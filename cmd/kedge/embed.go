@@ -40,7 +40,7 @@ func embedCommand() *cli.Command {
 			case show:
 				return showConfig(env, image)
 			case clear:
-				return embedHint(embed.Clear(image))
+				return imageHint(embed.Clear(image))
 			}
 			return embedFile(env, image, config, force)
 		},
@@ -50,7 +50,7 @@ func embedCommand() *cli.Command {
 func showConfig(env cli.Env, image string) error {
 	text, err := embed.Show(image)
 	if err != nil {
-		return embedHint(err)
+		return imageHint(err)
 	}
 	if len(text) == 0 {
 		fmt.Fprintln(env.Stderr, "the image has no configuration in it")
@@ -72,10 +72,11 @@ func embedFile(env cli.Env, image, file string, force bool) error {
 	if errors.Is(err, embed.ErrInvalid) {
 		return cli.Hint(err, "mend the file, or put it in as it is with --force: a machine skips what it cannot use")
 	}
-	return embedHint(err)
+	return imageHint(err)
 }
 
-func embedHint(err error) error {
+// imageHint tells the way out of an image that cannot be used as it is.
+func imageHint(err error) error {
 	switch {
 	case errors.Is(err, isoimage.ErrTruncated):
 		return cli.Hint(err, "the file is not complete: copy or build it again")

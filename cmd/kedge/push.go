@@ -72,7 +72,7 @@ func pushCommand() *cli.Command {
 				Options: o, Warn: p.Warn, Step: func(name string) publish.Step { return p.Step(name) },
 			})
 			if err != nil {
-				return registryHint(embedHint(err))
+				return registryHint(imageHint(err))
 			}
 			p.end()
 			_, err = fmt.Fprintln(env.Stdout, pinned(ref, digest))

@@ -223,7 +223,7 @@ func (r *runner) whole() error {
 		return err
 	}
 	if _, err := release.Open(f, info.Size()); errors.Is(err, isoimage.ErrTruncated) {
-		return embedHint(fmt.Errorf("open %s: %w", r.image, err))
+		return imageHint(fmt.Errorf("open %s: %w", r.image, err))
 	}
 	return nil // what else it may be, the machine will show
 }

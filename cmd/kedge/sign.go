@@ -76,7 +76,7 @@ func signCommand() *cli.Command {
 				return err
 			}
 			if err := sign.Sign(ctx, image, key); err != nil {
-				return embedHint(err)
+				return imageHint(err)
 			}
 			_, err = fmt.Fprintf(env.Stdout, "%s: signed with key %s\n", image, key.Public().ID)
 			return err
@@ -111,7 +111,7 @@ func verifyCommand() *cli.Command {
 				return cli.Hint(err, "\"kedge sign %s --key FILE\" signs it", image)
 			}
 			if err != nil {
-				return embedHint(err)
+				return imageHint(err)
 			}
 			_, err = fmt.Fprintf(env.Stdout, "%s: good: %s %s %s, id %s\nsigned: %s\n", image, m.Name, m.Version, m.Arch, m.ID, comment)
 			return err
