@@ -94,7 +94,7 @@ func Next(v View) Decision {
 	d.say = *v.Status
 	d.base()
 	d.decide()
-	return Decision{Status: d.st, Action: d.action, Passing: d.passing && d.action != nil}
+	return Decision{Status: d.st, Action: d.action, Passing: d.passing}
 }
 
 // A decider is one call of Next.
@@ -536,9 +536,9 @@ func (d *decider) leave(do Action) {
 	drain := d.goal.Drain
 	// One that tries again must have been seen to leave: a release that failed on
 	// it before fails this attempt only then.
-	d.passing = d.prev.Phase != v1alpha1.NodeDraining && !d.goal.Again && d.goal.Hooks == nil
+	passing := d.prev.Phase != v1alpha1.NodeDraining && !d.goal.Again && d.goal.Hooks == nil
 	if d.Node.Leaving.IsZero() || drain != nil && !d.Node.Cordoned {
-		d.action = Leave{Cordon: drain != nil}
+		d.action, d.passing = Leave{Cordon: drain != nil}, passing
 		d.st.Cordoned = drain != nil && (!d.Node.Cordoned || d.Node.Ours)
 		return
 	}
@@ -550,10 +550,9 @@ func (d *decider) leave(do Action) {
 		if d.Refused != nil {
 			d.st.Message = limited("the agent does not do it yet: "+d.Refused.Error(), 2048)
 		}
-		d.action = do
+		d.action, d.passing = do, passing
 		return
 	}
-	d.passing = false
 	left := some(d.Node.Left)
 	d.st.Reason, d.st.Message = "PodsLeft", limited(left, 2048)
 	if d.Node.Blocked { // told at once: it may need somebody
