@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -53,12 +52,22 @@ func (s *sweep) choose(cuts []replay.Cut, n int) []replay.Cut {
 // mostAttempts is how often a disk is started whose emulator breaks.
 const mostAttempts = 3
 
-// boots starts n machines with disks of the cuts.
+// boots starts n machines with disks of the cuts, as many at a time as was asked for.
 func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
 	cuts = s.choose(cuts, n)
 	if !s.r.VM || len(cuts) == 0 {
 		return nil
 	}
+	turn, err := qemu.Turn()
+	if err != nil {
+		return err
+	}
+	defer turn.Unlock()
+	return share(ctx, cuts, s.o.machines, s.start)
+}
+
+// start starts one machine after the other, each from one of the cuts.
+func (s *sweep) start(ctx context.Context, cuts []replay.Cut) error {
 	d, closeDisk, err := s.r.Disk(s.l)
 	if err != nil {
 		return err
@@ -69,8 +78,14 @@ func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
 		return err
 	}
 	defer room.Close()
-	file := filepath.Join(s.o.work, fmt.Sprintf("powercut-boot-%d.img", os.Getpid()))
-	defer os.Remove(file)
+	disk, err := os.CreateTemp(s.o.work, "powercut-boot-*.img")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(disk.Name())
+	if err := disk.Close(); err != nil {
+		return err
+	}
 	for _, c := range cuts {
 		if err := d.Advance(c.From); err != nil {
 			return err
@@ -83,7 +98,7 @@ func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
 		if err != nil {
 			return err
 		}
-		if err := s.boot(ctx, c, v, file, func() error { return i.WriteFile(file, 0, d.Size) }); err != nil {
+		if err := s.boot(ctx, c, v, disk.Name(), func() error { return i.WriteFile(disk.Name(), 0, d.Size) }); err != nil {
 			return err
 		}
 	}
@@ -93,15 +108,11 @@ func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
 // boot starts one disk, which fill writes to the file; that it does not come up is
 // a fault, not an error. When the emulator is at fault, it is started once more.
 func (s *sweep) boot(ctx context.Context, c replay.Cut, v judge.Verdict, file string, fill func() error) error {
-	turn, err := qemu.Turn()
-	if err != nil {
-		return err
-	}
-	defer turn.Unlock()
 	start := time.Now()
 	var broken *qemu.StoppedError
+	var err error
 	for attempt := 1; ; attempt++ {
-		if err := fill(); err != nil {
+		if err = fill(); err != nil {
 			return err
 		}
 		err = s.come(ctx, v, file)
@@ -130,7 +141,7 @@ func (s *sweep) come(ctx context.Context, v judge.Verdict, file string) error {
 	disk := qemu.Drive{File: file, Bus: qemu.Disk, Boot: true}
 	network := qemu.Network{User: true, Isolated: true}
 	if !v.Complete {
-		err := watch(ctx, qemu.Spec{Image: s.r.Path(s.r.Stick), Drives: []qemu.Drive{disk}, Network: network}, func(ctx context.Context, vm *qemu.VM) error {
+		err := watch(ctx, qemu.Spec{Image: s.r.Path(s.r.Stick), CPUs: s.o.cpus, Drives: []qemu.Drive{disk}, Network: network}, func(ctx context.Context, vm *qemu.VM) error {
 			text, _, err := vm.Console.WaitText(ctx, 0, regexp.MustCompile(`install: (installed;|this machine is installed already|disk holds data)`))
 			if err != nil {
 				return err
@@ -144,7 +155,7 @@ func (s *sweep) come(ctx context.Context, v judge.Verdict, file string) error {
 			return fmt.Errorf("install again: %w", err)
 		}
 	}
-	return watch(ctx, qemu.Spec{Arch: "amd64", Drives: []qemu.Drive{disk}, Network: network}, func(ctx context.Context, vm *qemu.VM) error {
+	return watch(ctx, qemu.Spec{Arch: "amd64", CPUs: s.o.cpus, Drives: []qemu.Drive{disk}, Network: network}, func(ctx context.Context, vm *qemu.VM) error {
 		return ready(ctx, vm.Console)
 	})
 }

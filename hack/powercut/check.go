@@ -22,14 +22,15 @@ import (
 
 // options are what a check was asked for.
 type options struct {
-	dir, work     string
-	image         string
-	cuts, boot    int
-	seed          uint64
-	only          int
-	recording     string
-	again         bool
-	workers, show int
+	dir, work      string
+	image          string
+	cuts, boot     int
+	seed           uint64
+	only           int
+	recording      string
+	again          bool
+	workers, show  int
+	machines, cpus int
 }
 
 // check makes the cuts of all recordings and judges them.
@@ -46,6 +47,8 @@ func check(ctx context.Context, args []string) error {
 	fs.StringVar(&o.recording, "recording", "", "use this recording alone, by its `name`")
 	fs.BoolVar(&o.again, "again", false, "record again what needs no virtual machine")
 	fs.IntVar(&o.workers, "workers", runtime.NumCPU(), "`number` of cuts at a time")
+	fs.IntVar(&o.machines, "machines", 1, "`number` of machines that are started at a time")
+	fs.IntVar(&o.cpus, "cpus", 0, "`number` of processors of each machine; 0 means as many as any other")
 	fs.IntVar(&o.show, "show", 10, "show at most this `number` of faults of a recording")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -259,15 +262,20 @@ func (s *sweep) tellEmpty() {
 	}
 }
 
-// run shares the cuts between workers, each with a disk of its own.
+// run looks at the cuts.
 func (s *sweep) run(ctx context.Context, cuts []replay.Cut) error {
+	return share(ctx, cuts, s.o.workers, s.work)
+}
+
+// share shares the cuts between so many workers, and ends all of them when one fails.
+func share(ctx context.Context, cuts []replay.Cut, workers int, work func(context.Context, []replay.Cut) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wait sync.WaitGroup
-	share := (len(cuts) + s.o.workers - 1) / max(s.o.workers, 1)
-	for part := range slices.Chunk(cuts, max(share, 1)) {
+	each := (len(cuts) + workers - 1) / max(workers, 1)
+	for part := range slices.Chunk(cuts, max(each, 1)) {
 		wait.Go(func() {
-			if err := s.work(ctx, part); err != nil {
+			if err := work(ctx, part); err != nil {
 				cancel(err)
 			}
 		})
@@ -276,6 +284,7 @@ func (s *sweep) run(ctx context.Context, cuts []replay.Cut) error {
 	return context.Cause(ctx)
 }
 
+// work looks at cuts with a disk of its own.
 func (s *sweep) work(ctx context.Context, cuts []replay.Cut) error {
 	d, closeDisk, err := s.r.Disk(s.l)
 	if err != nil {
