@@ -519,10 +519,22 @@ var rows = []row{
 	{"a download without end keeps no place", two, "w1:fetching w2:fetching w3", func(f *fleet) {
 		f.NodeUpgrades[0].Status.Since = stamp(noon.Add(-3 * time.Hour))
 	}, "goals: w3=Staged/Stage\n"},
+	{"who was told keeps a place until it answers", two, "w1:fetching w2:fetching w3", unanswered(9 * time.Minute), "goals: none"},
+	{"whoever does not answer keeps no place", two, "w1:fetching w2:fetching w3", unanswered(11 * time.Minute), "goals: w3=Staged/Stage\n"},
+	{"who was told in the future keeps a place", two, "w1:fetching w2:fetching w3", unanswered(-11 * time.Minute), "goals: none"},
 	{"late downloads are counted too", all(two, late, func(p *planSpec) { p.MaxUnavailable = number(9) }), "w1:fetching w2 w3", nil, "w2=Staged/Stage | !w3= | w3 will download later"},
 	{"what maxDownloads may be", func(p *planSpec) { p.MaxDownloads = percent("x") }, "w1", nil, "Invalid | maxDownloads"},
 	{"a clock far in the future does not panic", nil, "w1:trial", func(f *fleet) { f.Now = f.Now.AddDate(100, 0, 0) }, "Halted"},
 	{"a clock far in the past does not panic", saturday("02:00", time.Hour, "Europe/Berlin"), "w1:trial w2:staged", func(f *fleet) { f.Now = time.Unix(0, 0) }, "Rolling"},
+}
+
+// unanswered has the first node told to download so long ago, and silent since.
+func unanswered(ago time.Duration) func(*fleet) {
+	return func(f *fleet) {
+		nu := f.NodeUpgrades[0]
+		nu.Spec.StageRequestedAt = stamp(noon.Add(-ago))
+		nu.Status.ObservedGeneration, nu.Status.Phase = nu.Generation-1, v1alpha1.NodeIdle
+	}
 }
 
 func TestDecide(t *testing.T) {

@@ -277,6 +277,7 @@ func (r *rollout) stagedGoal(s *state) v1alpha1.NodeUpgradeSpec {
 	return v1alpha1.NodeUpgradeSpec{
 		State: v1alpha1.GoalStaged, Plan: r.ref(), Target: r.target,
 		Attempt: s.attempt, Retry: r.Spec.Retry, Again: s.again, AllowDowngrade: r.Spec.AllowDowngrade,
+		StageRequestedAt: stamp(r.now),
 	}
 }
 
@@ -284,9 +285,11 @@ func (p *plan) ref() *v1alpha1.PlanRef {
 	return &v1alpha1.PlanRef{Name: p.Name, UID: p.UID, Generation: p.Generation}
 }
 
-// slowDownload is when a download counts no longer among those that others wait
-// for.
-const slowDownload = 2 * time.Hour
+// When a download counts no longer among those that others wait for.
+const (
+	slowDownload   = 2 * time.Hour    // after it began
+	silentDownload = 10 * time.Minute // after the node was told, when it does not answer
+)
 
 // stageAll tells nodes to download the target, as many as may at once.
 func (r *rollout) stageAll() {
@@ -321,14 +324,22 @@ func (r *rollout) lookForPlaces() {
 	}
 	r.places, _ = share(*r.Spec.MaxDownloads, len(r.nodes))
 	for _, s := range r.kinds[fetching] {
-		end := r.now.Add(slowDownload)
-		if s.knows() && s.say.Phase == v1alpha1.NodeFetching {
-			end = s.phaseBegan(r.now).Add(slowDownload)
-		}
-		if end.After(r.now) {
+		if end := s.downloadEnds(r.now); end.After(r.now) {
 			r.wake(end)
 			r.places--
 		}
+	}
+}
+
+// downloadEnds is until when a node keeps its place among those that download.
+func (s *state) downloadEnds(now time.Time) time.Time {
+	switch told := s.goal.StageRequestedAt; {
+	case s.knows() && s.say.Phase == v1alpha1.NodeFetching:
+		return s.phaseBegan(now).Add(slowDownload)
+	case s.knows() || told == nil || told.After(now):
+		return now.Add(silentDownload)
+	default:
+		return told.Add(silentDownload)
 	}
 }
 

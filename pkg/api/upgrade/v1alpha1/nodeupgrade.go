@@ -81,6 +81,9 @@ type NodeUpgradeSpec struct {
 	// +optional
 	AllowDowngrade bool `json:"allowDowngrade,omitempty"`
 
+	// StageRequestedAt is when the node was told to download the target.
+	// +optional
+	StageRequestedAt *metav1.Time `json:"stageRequestedAt,omitempty"`
 	// GrantedAt is when the node was told to restart.
 	// +optional
 	GrantedAt *metav1.Time `json:"grantedAt,omitempty"`

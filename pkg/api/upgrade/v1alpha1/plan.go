@@ -105,8 +105,8 @@ type PlanSpec struct {
 	Stage StageTime `json:"stage,omitempty"`
 	// MaxDownloads is how many of the chosen nodes download the release at once, as
 	// a number or a percentage; all of them without one. Those whose turn comes
-	// first go first. A download that takes longer than two hours keeps no other
-	// from its own.
+	// first go first. A download that takes longer than two hours, and a node that
+	// does not answer for ten minutes, keep no other from its own.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^([1-9][0-9]?|100)%$`

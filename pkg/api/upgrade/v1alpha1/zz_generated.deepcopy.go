@@ -375,6 +375,10 @@ func (in *NodeUpgradeSpec) DeepCopyInto(out *NodeUpgradeSpec) {
 		*out = new(Target)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.StageRequestedAt != nil {
+		in, out := &in.StageRequestedAt, &out.StageRequestedAt
+		*out = (*in).DeepCopy()
+	}
 	if in.GrantedAt != nil {
 		in, out := &in.GrantedAt, &out.GrantedAt
 		*out = (*in).DeepCopy()
