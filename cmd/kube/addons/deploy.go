@@ -17,6 +17,7 @@ import (
 
 	"github.com/kedgeos/kedge/cmd/kube/args"
 	"github.com/kedgeos/kedge/cmd/kube/say"
+	"github.com/kedgeos/kedge/pkg/sys/atomicfile"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -204,10 +205,7 @@ func (d *Deployer) file(ctx context.Context, name, hash string, data []byte) err
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(d.stateFile+".new", b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(d.stateFile+".new", d.stateFile)
+	return atomicfile.WriteFile(d.stateFile, b, 0o600)
 }
 
 // decode reads all documents of a YAML or JSON file; a List counts as its items.
