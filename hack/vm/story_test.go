@@ -50,7 +50,7 @@ func TestUEFIStories(t *testing.T) {
 }
 
 // onARM64 are the core of the stories about installed machines.
-var onARM64 = []string{"upgrade_dead", "upgrade_faults"}
+var onARM64 = []string{"upgrade", "upgrade_dead", "upgrade_faults"}
 
 // TestARM64Stories plays some of those once more.
 func TestARM64Stories(t *testing.T) {
