@@ -6,9 +6,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rancher/wrangler/v3/pkg/summary"
+	lua "github.com/yuin/gopher-lua"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kedgeos/kedge/pkg/api/upgrade/v1alpha1"
@@ -219,5 +225,111 @@ func TestReadySince(t *testing.T) {
 		if c.Type == v1alpha1.ConditionReady && (c.Status != metav1.ConditionFalse || !c.LastTransitionTime.Time.Equal(noon)) {
 			t.Errorf("Ready is %s since %s", c.Status, c.LastTransitionTime)
 		}
+	}
+}
+
+// TestGitOps holds what programs of GitOps make of a plan: Fleet by wrangler's
+// summary, Flux by kstatus, Argo CD by the script in images/plans. It is as it
+// should be when all nodes run the target, and an error when it cannot go on by
+// itself.
+func TestGitOps(t *testing.T) {
+	for _, row := range []struct {
+		name, nodes       string
+		with              func(*planSpec)
+		fleet, flux, argo string
+	}{
+		{"complete", "w1:done", nil, "active", "Current", "Healthy"},
+		{"under way", "w1:staged w2:fetching", nil, "updating", "InProgress", "Progressing"},
+		{"halted", "w1:rolledback w2:staged", nil, "error", "Failed", "Degraded"},
+		{"not understood", "w1", func(p *planSpec) { p.MaxUnavailable = percent("x") }, "error", "Failed", "Degraded"},
+		{"paused", "w1", func(p *planSpec) { p.Paused = true }, "updating", "InProgress", "Suspended"},
+	} {
+		f := newFleet()
+		p := f.plan("p")
+		if row.with != nil {
+			row.with(&p.Spec)
+		}
+		f.nodes(row.nodes)
+		p.Status = Decide(f.Input).Statuses["p"]
+		object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := &unstructured.Unstructured{Object: object}
+		flux, err := status.Compute(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fleet, argo := fleetState(u), argoHealth(t, u); fleet != row.fleet || flux.Status.String() != row.flux || argo != row.argo {
+			t.Errorf("%s: it is %s for Fleet, %s for Flux, %s for Argo CD; want %s, %s, %s", row.name, fleet, flux.Status, argo, row.fleet, row.flux, row.argo)
+		}
+	}
+}
+
+func fleetState(u *unstructured.Unstructured) string {
+	switch s := summary.Summarize(u); {
+	case s.Error:
+		return "error"
+	case s.Transitioning:
+		return "updating"
+	}
+	return "active"
+}
+
+// argoHealth runs the script that the users of Argo CD are given.
+func argoHealth(t *testing.T, u *unstructured.Unstructured) string {
+	text, err := os.ReadFile("../../../images/plans/argo-cd.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cm corev1.ConfigMap
+	if err := yaml.UnmarshalStrict(text, &cm); err != nil {
+		t.Fatal(err)
+	}
+	l := lua.NewState()
+	defer l.Close()
+	l.SetGlobal("obj", luaValue(u.Object))
+	if err := l.DoString(cm.Data["resource.customizations.health.upgrade.kedgeos.io_Plan"]); err != nil {
+		t.Fatal(err)
+	}
+	health, _ := l.Get(-1).(*lua.LTable)
+	if health == nil {
+		t.Fatal("the script returns no table")
+	}
+	return lua.LVAsString(health.RawGetString("status"))
+}
+
+// luaValue is what scripts see of what they need: texts, numbers and objects.
+func luaValue(v any) lua.LValue {
+	switch v := v.(type) {
+	case string:
+		return lua.LString(v)
+	case int64:
+		return lua.LNumber(v)
+	case map[string]any:
+		table := &lua.LTable{}
+		for name, value := range v {
+			table.RawSetString(name, luaValue(value))
+		}
+		return table
+	}
+	return lua.LNil
+}
+
+// TestStalledEnds holds that a plan which goes on is not stalled any more.
+func TestStalledEnds(t *testing.T) {
+	f := newFleet()
+	p := f.plan("p")
+	f.nodes("w1:rolledback w2:staged")
+	stalled := func() bool {
+		p.Status = Decide(f.Input).Statuses["p"]
+		return meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionStalled) != nil
+	}
+	if !stalled() {
+		t.Error("it halted, and is not stalled")
+	}
+	p.Spec.Retry++
+	if stalled() {
+		t.Error("it is tried again, and is stalled")
 	}
 }

@@ -244,6 +244,12 @@ func (p *plan) conditions(c *cluster, s *v1alpha1.PlanStatus, reason string, pro
 		meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionReady)
 	}
 	set(v1alpha1.ConditionReady, s.Phase == v1alpha1.PlanComplete, string(s.Phase), s.Message)
+	switch s.Phase {
+	case v1alpha1.PlanHalted, v1alpha1.PlanInvalid:
+		set(v1alpha1.ConditionStalled, true, string(s.Phase), s.Message)
+	default: // its absence is what they know
+		meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionStalled)
+	}
 }
 
 // also says what nodes on their way do.

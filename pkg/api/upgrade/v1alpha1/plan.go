@@ -573,6 +573,7 @@ const (
 	ConditionHalted      = "Halted"      // nodes failed, nothing goes on
 	ConditionComplete    = "Complete"    // every chosen node runs the target
 	ConditionReady       = "Ready"       // the same, by the name that GitOps programs and "kubectl wait" look for
+	ConditionStalled     = "Stalled"     // it cannot go on without the user, by the name that they look for; absent while it can
 )
 
 // PlanStatus is how far a plan is.
