@@ -101,6 +101,13 @@ func follow(ctx context.Context, c args.Config, cluster *pki.Cluster, probe *pro
 	if err := probe.wait(ctx, "/readyz/poststarthook/rbac/bootstrap-roles"); err != nil {
 		return err
 	}
+	if !c.DisableAgent { // its node registers while the rest starts
+		go func() {
+			if err := retry(ctx, func() error { return cluster.MarkNode(ctx) }); err != nil && ctx.Err() == nil {
+				say.Printf("mark node as control plane: %v", err)
+			}
+		}()
+	}
 	if !c.DisableControllerManager {
 		if err := controllerManager(ctx, c.ControllerManager(), failed); err != nil {
 			return fmt.Errorf("kube-controller-manager: %w", err)
@@ -127,13 +134,6 @@ func follow(ctx context.Context, c args.Config, cluster *pki.Cluster, probe *pro
 		return err
 	}
 	go deployer.Run(ctx, disabled)
-	if !c.DisableAgent {
-		go func() {
-			if err := retry(ctx, func() error { return cluster.MarkNode(ctx) }); err != nil && ctx.Err() == nil {
-				say.Printf("mark node as control plane: %v", err)
-			}
-		}()
-	}
 	time.AfterFunc(20*time.Second, func() {
 		debug.SetGCPercent(gcPercent)
 		debug.FreeOSMemory()
