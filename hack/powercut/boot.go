@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/kedgeos/kedge/hack/powercut/judge"
 	"github.com/kedgeos/kedge/hack/powercut/replay"
 	"github.com/kedgeos/kedge/pkg/host/qemu"
@@ -52,7 +54,8 @@ func (s *sweep) choose(cuts []replay.Cut, n int) []replay.Cut {
 // mostAttempts is how often a disk is started whose emulator breaks.
 const mostAttempts = 3
 
-// boots starts n machines with disks of the cuts, as many at a time as was asked for.
+// boots starts n machines with disks of the cuts, as many at a time as was asked
+// for, but for those that an earlier run has started.
 func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
 	cuts = s.choose(cuts, n)
 	if !s.r.VM || len(cuts) == 0 {
@@ -63,11 +66,21 @@ func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
 		return err
 	}
 	defer turn.Unlock()
-	return share(ctx, cuts, s.o.machines, s.start)
+	queue := make(chan replay.Cut, len(cuts))
+	for _, c := range cuts[min(s.o.started, len(cuts)):] {
+		queue <- c
+	}
+	close(queue)
+	say(fmt.Sprintf("%s: %d disks to start", s.r.Name, len(queue)))
+	g, within := errgroup.WithContext(ctx)
+	for range max(1, s.o.machines) {
+		g.Go(func() error { return s.start(within, queue) })
+	}
+	return g.Wait()
 }
 
-// start starts one machine after the other, each from one of the cuts.
-func (s *sweep) start(ctx context.Context, cuts []replay.Cut) error {
+// start starts one machine after the other, each from the next of the cuts.
+func (s *sweep) start(ctx context.Context, cuts <-chan replay.Cut) error {
 	d, closeDisk, err := s.r.Disk(s.l)
 	if err != nil {
 		return err
@@ -86,7 +99,7 @@ func (s *sweep) start(ctx context.Context, cuts []replay.Cut) error {
 	if err := disk.Close(); err != nil {
 		return err
 	}
-	for _, c := range cuts {
+	for c := range cuts {
 		if err := d.Advance(c.From); err != nil {
 			return err
 		}

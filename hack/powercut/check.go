@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/kedgeos/kedge/hack/powercut/judge"
 	"github.com/kedgeos/kedge/hack/powercut/record"
 	"github.com/kedgeos/kedge/hack/powercut/replay"
@@ -31,6 +33,7 @@ type options struct {
 	again          bool
 	workers, show  int
 	machines, cpus int
+	started        int
 }
 
 // check makes the cuts of all recordings and judges them.
@@ -47,6 +50,7 @@ func check(ctx context.Context, args []string) error {
 	fs.StringVar(&o.recording, "recording", "", "use this recording alone, by its `name`")
 	fs.BoolVar(&o.again, "again", false, "record again what needs no virtual machine")
 	fs.IntVar(&o.workers, "workers", runtime.NumCPU(), "`number` of cuts at a time")
+	fs.IntVar(&o.started, "started", 0, "`number` of those disks that were started already, by a run that was cut off")
 	fs.IntVar(&o.machines, "machines", 1, "`number` of machines that are started at a time")
 	fs.IntVar(&o.cpus, "cpus", 0, "`number` of processors of each machine; 0 means as many as any other")
 	fs.IntVar(&o.show, "show", 10, "show at most this `number` of faults of a recording")
@@ -262,25 +266,16 @@ func (s *sweep) tellEmpty() {
 	}
 }
 
-// run looks at the cuts.
+// run shares the cuts between workers.
 func (s *sweep) run(ctx context.Context, cuts []replay.Cut) error {
-	return share(ctx, cuts, s.o.workers, s.work)
-}
-
-// share shares the cuts between so many workers, and ends all of them when one fails.
-func share(ctx context.Context, cuts []replay.Cut, workers int, work func(context.Context, []replay.Cut) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wait sync.WaitGroup
-	each := (len(cuts) + workers - 1) / max(workers, 1)
-	for part := range slices.Chunk(cuts, max(each, 1)) {
-		wait.Go(func() {
-			if err := work(ctx, part); err != nil {
-				cancel(err)
-			}
-		})
+	g, within := errgroup.WithContext(ctx)
+	share := (len(cuts) + s.o.workers - 1) / max(s.o.workers, 1)
+	for part := range slices.Chunk(cuts, max(share, 1)) {
+		g.Go(func() error { return s.work(within, part) })
 	}
-	wait.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
 	return context.Cause(ctx)
 }
 
