@@ -51,9 +51,6 @@ func (s *sweep) choose(cuts []replay.Cut, n int) []replay.Cut {
 	return chosen
 }
 
-// mostAttempts is how often a disk is started whose emulator breaks.
-const mostAttempts = 3
-
 // boots starts n machines with disks of the cuts, as many at a time as was asked
 // for, but for those that an earlier run has started.
 func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
@@ -67,7 +64,7 @@ func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
 	}
 	defer turn.Unlock()
 	queue := make(chan replay.Cut, len(cuts))
-	for _, c := range cuts[min(s.o.started, len(cuts)):] {
+	for _, c := range cuts[min(int(s.o.started), len(cuts)):] {
 		queue <- c
 	}
 	close(queue)
@@ -117,6 +114,9 @@ func (s *sweep) start(ctx context.Context, cuts <-chan replay.Cut) error {
 	}
 	return nil
 }
+
+// mostAttempts is how often a disk is started whose emulator breaks.
+const mostAttempts = 3
 
 // boot starts one disk, which fill writes to the file; that it does not come up is
 // a fault, not an error. When the emulator is at fault, it is started once more.

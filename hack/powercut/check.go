@@ -33,7 +33,7 @@ type options struct {
 	again          bool
 	workers, show  int
 	machines, cpus int
-	started        int
+	started        uint
 }
 
 // check makes the cuts of all recordings and judges them.
@@ -50,7 +50,7 @@ func check(ctx context.Context, args []string) error {
 	fs.StringVar(&o.recording, "recording", "", "use this recording alone, by its `name`")
 	fs.BoolVar(&o.again, "again", false, "record again what needs no virtual machine")
 	fs.IntVar(&o.workers, "workers", runtime.NumCPU(), "`number` of cuts at a time")
-	fs.IntVar(&o.started, "started", 0, "`number` of those disks that were started already, by a run that was cut off")
+	fs.UintVar(&o.started, "started", 0, "`number` of those disks that were started already, by a run that was cut off")
 	fs.IntVar(&o.machines, "machines", 1, "`number` of machines that are started at a time")
 	fs.IntVar(&o.cpus, "cpus", 0, "`number` of processors of each machine; 0 means as many as any other")
 	fs.IntVar(&o.show, "show", 10, "show at most this `number` of faults of a recording")
