@@ -31,6 +31,7 @@ test: images ## run all tests but the long virtual-machine stories
 	hack/test.sh core
 
 test-vm: images ## run every virtual-machine story
+	@hack/deps.sh vm
 	hack/test.sh vm
 
 bench: images ## print the figures: name, value, unit

@@ -163,7 +163,7 @@ func loadError(err error) error {
 		what string
 	}{
 		{[]syscall.Errno{syscall.EPERM, syscall.EACCES}, "its kernel is locked (Secure Boot, a container, or kernel.kexec_load_disabled)"},
-		{[]syscall.Errno{syscall.ENOSYS}, "its kernel has no kexec_file_load, as Debian's on arm64"},
+		{[]syscall.Errno{syscall.ENOSYS}, "its kernel starts no other one (it lacks kexec)"},
 		{[]syscall.Errno{syscall.EKEYREJECTED, syscall.ENOKEY, syscall.ENODATA, syscall.EBADMSG}, "its kernel starts only kernels with a signature that it knows"},
 		{[]syscall.Errno{syscall.ENOMEM, syscall.EADDRNOTAVAIL}, "its memory does not do"},
 	} {

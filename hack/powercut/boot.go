@@ -63,21 +63,35 @@ func (s *sweep) boots(ctx context.Context, cuts []replay.Cut, n int) error {
 		return err
 	}
 	defer turn.Unlock()
+	return s.share(ctx, cuts[min(int(s.o.started), len(cuts)):], s.bootAll)
+}
+
+// share shares disks that are started between so many workers as was asked for.
+func (s *sweep) share(ctx context.Context, cuts []replay.Cut, work func(context.Context, <-chan replay.Cut) error) error {
 	queue := make(chan replay.Cut, len(cuts))
-	for _, c := range cuts[min(int(s.o.started), len(cuts)):] {
+	for _, c := range cuts {
 		queue <- c
 	}
 	close(queue)
 	say(fmt.Sprintf("%s: %d disks to start", s.r.Name, len(queue)))
 	g, within := errgroup.WithContext(ctx)
 	for range max(1, s.o.machines) {
-		g.Go(func() error { return s.start(within, queue) })
+		g.Go(func() error { return work(within, queue) })
 	}
 	return g.Wait()
 }
 
-// start starts one machine after the other, each from the next of the cuts.
-func (s *sweep) start(ctx context.Context, cuts <-chan replay.Cut) error {
+// A disk is what a cut has left, in the room of who looks at it.
+type disk struct {
+	cut     replay.Cut
+	image   *replay.Image
+	verdict judge.Verdict
+	room    *judge.Room
+}
+
+// disks makes the disks of cuts, one after the other, and looks at each before it
+// is used.
+func (s *sweep) disks(ctx context.Context, cuts <-chan replay.Cut, use func(disk) error) error {
 	d, closeDisk, err := s.r.Disk(s.l)
 	if err != nil {
 		return err
@@ -88,14 +102,6 @@ func (s *sweep) start(ctx context.Context, cuts <-chan replay.Cut) error {
 		return err
 	}
 	defer room.Close()
-	disk, err := os.CreateTemp(s.o.work, "powercut-boot-*.img")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(disk.Name())
-	if err := disk.Close(); err != nil {
-		return err
-	}
 	for c := range cuts {
 		if err := d.Advance(c.From); err != nil {
 			return err
@@ -108,11 +114,26 @@ func (s *sweep) start(ctx context.Context, cuts <-chan replay.Cut) error {
 		if err != nil {
 			return err
 		}
-		if err := s.boot(ctx, c, v, disk.Name(), func() error { return i.WriteFile(disk.Name(), 0, d.Size) }); err != nil {
+		if err := use(disk{c, i, v, room}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// bootAll starts one machine after the other, each from the next of the cuts.
+func (s *sweep) bootAll(ctx context.Context, cuts <-chan replay.Cut) error {
+	file, err := os.CreateTemp(s.o.work, "powercut-boot-*.img")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	if err := file.Close(); err != nil {
+		return err
+	}
+	return s.disks(ctx, cuts, func(d disk) error {
+		return s.boot(ctx, d.cut, d.verdict, file.Name(), func() error { return d.image.WriteFile(file.Name(), 0, d.image.Disk.Size) })
+	})
 }
 
 // mostAttempts is how often a disk is started whose emulator breaks.

@@ -27,6 +27,7 @@ type options struct {
 	dir, work      string
 	image          string
 	cuts, boot     int
+	start          int
 	seed           uint64
 	only           int
 	recording      string
@@ -45,6 +46,7 @@ func check(ctx context.Context, args []string) error {
 	fs.StringVar(&o.image, "image", "dist/kedge-amd64.iso", "`image` whose cluster is recorded")
 	fs.IntVar(&o.cuts, "n", 300, "`number` of cuts over all recordings")
 	fs.IntVar(&o.boot, "boot", 0, "`number` of disks that are started to a Ready node, or until installed again")
+	fs.IntVar(&o.start, "start", 0, "`number` of disks on whose state Kubernetes is started on this machine, until pods run")
 	fs.Uint64Var(&o.seed, "seed", 1, "`seed` of the cuts")
 	fs.IntVar(&o.only, "only", -1, "look at the cut of this `number` alone; -recording, -n and -seed as a fault says")
 	fs.StringVar(&o.recording, "recording", "", "use this recording alone, by its `name`")
@@ -67,13 +69,13 @@ func check(ctx context.Context, args []string) error {
 			machines++
 		}
 	}
+	boot := o.boot
 	var all tally
 	for _, r := range recordings {
-		boots := 0
 		if r.VM {
-			boots = (o.boot + machines - 1) / machines
+			o.boot = (boot + machines - 1) / machines
 		}
-		t, err := o.checkOne(ctx, r, o.cuts/len(recordings), boots)
+		t, err := o.checkOne(ctx, r, o.cuts/len(recordings))
 		if err != nil {
 			return err
 		}
@@ -140,15 +142,17 @@ func (o options) open(ctx context.Context) (all []*record.Recording, err error) 
 
 // A tally counts.
 type tally struct {
-	cuts, checked, distinct, booted int
-	bricked, lost                   int // cuts with such a fault
-	forced                          int // cuts after which e2fsck needs -y; nothing is lost
-	blindChecked, blindFaults       int
-	blind                           []string // recordings whose negative control found nothing
+	cuts, checked, distinct   int
+	started, booted           int
+	bricked, lost             int // cuts with such a fault
+	forced                    int // cuts after which e2fsck needs -y; nothing is lost
+	blindChecked, blindFaults int
+	blind                     []string // recordings whose negative control found nothing
 }
 
 func (t *tally) add(o tally) {
-	t.cuts, t.checked, t.distinct, t.booted = t.cuts+o.cuts, t.checked+o.checked, t.distinct+o.distinct, t.booted+o.booted
+	t.cuts, t.checked, t.distinct = t.cuts+o.cuts, t.checked+o.checked, t.distinct+o.distinct
+	t.started, t.booted = t.started+o.started, t.booted+o.booted
 	t.bricked, t.lost, t.forced = t.bricked+o.bricked, t.lost+o.lost, t.forced+o.forced
 	t.blindChecked, t.blindFaults = t.blindChecked+o.blindChecked, t.blindFaults+o.blindFaults
 	t.blind = append(t.blind, o.blind...)
@@ -159,7 +163,7 @@ func (t tally) print() {
 		name  string
 		value int
 	}{
-		{"cuts", t.cuts}, {"checked", t.checked}, {"distinct", t.distinct}, {"booted", t.booted}, {"bricked", t.bricked}, {"data_lost", t.lost},
+		{"cuts", t.cuts}, {"checked", t.checked}, {"distinct", t.distinct}, {"started", t.started}, {"booted", t.booted}, {"bricked", t.bricked}, {"data_lost", t.lost},
 		{"forced_fsck", t.forced},
 		{"control_checked", t.blindChecked}, {"control_faults", t.blindFaults},
 	} {
@@ -185,7 +189,7 @@ const (
 )
 
 // checkOne checks n cuts of one recording, and starts some of the disks.
-func (o options) checkOne(ctx context.Context, r *record.Recording, n, boots int) (t tally, err error) {
+func (o options) checkOne(ctx context.Context, r *record.Recording, n int) (t tally, err error) {
 	l, err := r.Log()
 	if err != nil {
 		return t, err
@@ -208,10 +212,13 @@ func (o options) checkOne(ctx context.Context, r *record.Recording, n, boots int
 		return t, err
 	}
 	honest.tellEmpty()
-	if err := honest.boots(ctx, cuts, boots); err != nil {
+	if err := honest.starts(ctx, cuts, o.start); err != nil {
 		return t, err
 	}
-	t = tally{cuts: len(cuts), checked: honest.checked, distinct: len(honest.distinct), booted: honest.booted, bricked: honest.bricked, lost: honest.lost, forced: honest.forced}
+	if err := honest.boots(ctx, cuts, o.boot); err != nil {
+		return t, err
+	}
+	t = tally{cuts: len(cuts), checked: honest.checked, distinct: len(honest.distinct), started: honest.started, booted: honest.booted, bricked: honest.bricked, lost: honest.lost, forced: honest.forced}
 	slots, esps, states := j.Distinct()
 	say(fmt.Sprintf("%s: %d distinct disks, with %d slots, %d ESPs, %d states", r.Name, len(honest.distinct), slots, esps, states))
 	if o.only < 0 {
@@ -240,7 +247,8 @@ type sweep struct {
 	show   int
 
 	mu                    sync.Mutex
-	checked, booted       int
+	checked               int
+	started, booted       int
 	bricked, lost, forced int
 	distinct              map[uint64]bool
 	empty                 map[string]*emptied // by the kind of the file

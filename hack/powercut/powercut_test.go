@@ -53,7 +53,7 @@ func memory(t *testing.T) string {
 func TestPowerCuts(t *testing.T) {
 	r := native(t)
 	o := options{work: memory(t), cuts: 250, seed: 7, only: -1, workers: 2, show: 5}
-	tally, err := o.checkOne(t.Context(), r, o.cuts, 0)
+	tally, err := o.checkOne(t.Context(), r, o.cuts)
 	if err == nil {
 		err = tally.err()
 	}

@@ -12,24 +12,30 @@ import (
 )
 
 // debianRoot is a root of the host's Debian with its stock kernel, as an archive; it
-// is made once and kept.
-var debianRoot = filepath.Join(os.TempDir(), "kedge-vm-debian.tar")
+// is made once for each architecture and kept.
+func debianRoot(arch string) string {
+	return filepath.Join(os.TempDir(), "kedge-vm-debian-"+arch+".tar")
+}
 
-// debianPackages make a Debian that starts by itself.
-const debianPackages = "linux-image-amd64,systemd-sysv,udev,initramfs-tools,kmod"
+// debianPackages make a Debian that starts by itself, with the kernel of an
+// architecture.
+const debianPackages = "systemd-sysv,udev,initramfs-tools,kmod,linux-image-"
 
 // makeDebian makes a disk with a Debian whose root is the whole disk, and some
 // files in it; of @TARGET it makes a symbolic link. Its kernel and initrd lie beside it, to start it by. It needs
-// root, mmdebstrap, and the apt sources of a Debian host.
+// root, mmdebstrap, and the apt sources of a Debian host; for arm64 on another
+// host also QEMU's user emulation.
 func makeDebian(ts *script, args []string) error {
-	if len(args) < 2 {
-		return errors.New("usage: debian FILE SIZE SOURCE|@TARGET=PATH…")
+	if len(args) < 3 {
+		return errors.New("usage: debian ARCH FILE SIZE SOURCE|@TARGET=PATH…")
 	}
+	arch, args := args[0], args[1:]
 	_, size, err := qemu.ParseDisk("disk:" + args[1])
 	if err != nil {
 		return err
 	}
-	if err := bootstrap(); err != nil {
+	archive := debianRoot(arch)
+	if err := bootstrap(arch, archive); err != nil {
 		return err
 	}
 	root, err := os.MkdirTemp("", "kedge-debian-")
@@ -37,7 +43,7 @@ func makeDebian(ts *script, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(root)
-	if out, err := exec.Command("tar", "-C", root, "--exclude=./dev/*", "-xpf", debianRoot).CombinedOutput(); err != nil {
+	if out, err := exec.Command("tar", "-C", root, "--exclude=./dev/*", "-xpf", archive).CombinedOutput(); err != nil {
 		return fmt.Errorf("tar: %w: %s", err, out)
 	}
 	for _, a := range args[2:] {
@@ -63,7 +69,7 @@ func makeDebian(ts *script, args []string) error {
 	for pattern, to := range map[string]string{"boot/vmlinuz-*": ".vmlinuz", "boot/initrd.img-*": ".initrd"} {
 		found, _ := filepath.Glob(filepath.Join(root, pattern))
 		if len(found) != 1 {
-			return fmt.Errorf("%s has %d files %s", debianRoot, len(found), pattern)
+			return fmt.Errorf("%s has %d files %s", archive, len(found), pattern)
 		}
 		if err := qemu.CopyFile(found[0], disk+to); err != nil {
 			return err
@@ -81,17 +87,18 @@ func makeDebian(ts *script, args []string) error {
 	return nil
 }
 
-func bootstrap() error {
-	if _, err := os.Stat(debianRoot); err == nil {
+func bootstrap(arch, archive string) error {
+	if _, err := os.Stat(archive); err == nil {
 		return nil
 	}
 	sources := "/etc/apt/sources.list.d/debian.sources"
 	if _, err := os.Stat(sources); err != nil {
 		sources = "/etc/apt/sources.list"
 	}
-	out, err := exec.Command("mmdebstrap", "--format=tar", "--variant=minbase", "--include="+debianPackages, "", debianRoot+".new", sources).CombinedOutput()
+	out, err := exec.Command("mmdebstrap", "--format=tar", "--variant=minbase", "--architectures="+arch, "--include="+debianPackages+arch,
+		"", archive+".new", sources).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("mmdebstrap: %w: %s", err, out)
 	}
-	return os.Rename(debianRoot+".new", debianRoot)
+	return os.Rename(archive+".new", archive)
 }

@@ -21,7 +21,7 @@
 //	stages                           print when each stage was reached
 //	embed IMAGE CONFIG               make a copy of the image with a config in it
 //	stick FILE KIND LABEL SOURCE…    make a stick (vfat or iso9660) with files
-//	debian FILE SIZE SOURCE|@TARGET=PATH…  a disk with Debian, its kernel FILE.vmlinuz, its initrd FILE.initrd
+//	debian ARCH FILE SIZE SOURCE|@TARGET=PATH…  a disk with Debian, its kernel FILE.vmlinuz, its initrd FILE.initrd
 //	state FILE SIZE                  make a disk for state
 //	start | took NAME                measure: seconds since then, a figure
 //	rate NAME REGEXP                 a figure out of what the last command said

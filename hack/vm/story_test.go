@@ -36,7 +36,7 @@ const stories = "stories/*.txtar"
 const limit = 20 * time.Minute
 
 // A platform is what the machines of a story are; stories name it by $ARCH,
-// $FIRMWARE and $IMAGE.
+// $FIRMWARE, $IMAGE and the serial $CONSOLE.
 type platform struct{ arch, firmware string }
 
 // TestStories plays stories on machines with a BIOS, unless a story says more.
@@ -50,7 +50,7 @@ func TestUEFIStories(t *testing.T) {
 }
 
 // onARM64 are the core of the stories about installed machines.
-var onARM64 = []string{"upgrade", "upgrade_dead", "upgrade_faults"}
+var onARM64 = []string{"install_takeover", "upgrade", "upgrade_dead", "upgrade_faults"}
 
 // TestARM64Stories plays some of those once more.
 func TestARM64Stories(t *testing.T) {
@@ -169,6 +169,7 @@ func (p platform) variables(env *testscript.Env) error {
 	env.Setenv("ARM64_STAGE", stage)
 	env.Setenv("ARCH", p.arch)
 	env.Setenv("FIRMWARE", p.firmware)
+	env.Setenv("CONSOLE", map[string]string{"amd64": "ttyS0", "arm64": "ttyAMA0"}[p.arch])
 	env.Setenv("IMAGE", filepath.Join(folder, "kedge-"+p.arch+".iso"))
 	env.Setenv("PATH", programs+":"+env.Getenv("PATH")+":/usr/sbin:/sbin")
 	manifest, err := qemu.ReadManifest(env.Getenv("AMD64"))

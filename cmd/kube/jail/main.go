@@ -5,6 +5,8 @@
 //
 //	jail build DIR                        programs and image files, into DIR
 //	jail bench --programs DIR [--idle 2m] figures, one "name value unit" a line
+//	jail start --programs DIR --var DIR --name NODE
+//	                                      kube on the state of a machine, until its pods run
 //
 // The nodes hang on a bridge in a network namespace of its own, 10.77.0.0/24.
 package main
@@ -33,7 +35,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: jail build DIR | jail bench --programs DIR [--idle 2m]")
+		return fmt.Errorf("usage: jail build DIR | jail bench --programs DIR [--idle 2m] | jail start --programs DIR --var DIR --name NODE")
 	}
 	switch args[0] {
 	case "build":
@@ -43,6 +45,8 @@ func run(ctx context.Context, args []string) error {
 		return build(ctx, args[1])
 	case "bench":
 		return runBench(ctx, args[1:])
+	case "start":
+		return runStart(ctx, args[1:])
 	case stageEnter, stageInside, stageJoin:
 		return stage(args[0], args[1:])
 	}

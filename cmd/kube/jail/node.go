@@ -17,6 +17,7 @@ import (
 type Node struct {
 	*Jail
 	programs Programs
+	called   string // name in the cluster; "" for one of the jail's own
 	kube     *exec.Cmd
 	exited   chan error
 	log      *os.File
@@ -38,7 +39,12 @@ func NewNode(n int, dir string, p Programs) (*Node, error) {
 }
 
 // Host is the node's name in the cluster.
-func (n *Node) Host() string { return "node" + n.Address[strings.LastIndex(n.Address, ".")+1:] }
+func (n *Node) Host() string {
+	if n.called != "" {
+		return n.called
+	}
+	return "node" + n.Address[strings.LastIndex(n.Address, ".")+1:]
+}
 
 // run prepares a command of kube in the jail.
 func (n *Node) run(args ...string) (*exec.Cmd, error) {

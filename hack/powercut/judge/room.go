@@ -226,6 +226,16 @@ func (c *Room) state(ctx context.Context, i *replay.Image, p table.Partition) (s
 	return s, nil
 }
 
+// State writes the file system of the image's state to a file, recovered as a
+// boot does it. The file is good until the room looks at another image.
+func (c *Room) State(ctx context.Context, i *replay.Image) (file string, err error) {
+	file, _, problem, err := c.recover(ctx, i, c.judge.reference.parts[layout.StateName])
+	if err == nil && problem != "" {
+		err = errors.New(problem)
+	}
+	return file, err
+}
+
 // recover writes the state's file system to a file, and recovers it as a boot
 // does. Forced says that it took a copy of the superblock.
 func (c *Room) recover(ctx context.Context, i *replay.Image, p table.Partition) (file string, forced bool, problem string, err error) {

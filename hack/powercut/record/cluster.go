@@ -42,38 +42,44 @@ func MakeCluster(ctx context.Context, dir, image string, say func(string)) error
 
 // extractKube takes the program kube out of an image.
 func extractKube(ctx context.Context, image, dir string) (string, error) {
+	root := filepath.Join(dir, "root")
+	return filepath.Join(root, "usr/bin/kube"), Extract(ctx, image, root, "usr/bin/kube")
+}
+
+// Extract takes files and folders out of the root of an image, to below a new
+// folder. Paths are without a slash at the beginning.
+func Extract(ctx context.Context, image, dir string, paths ...string) error {
 	f, err := os.Open(image)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return "", err
+		return err
 	}
 	i, err := release.Open(f, info.Size())
 	if err != nil {
-		return "", err
+		return err
 	}
 	r, err := i.File(release.RootPath)
 	if err != nil {
-		return "", err
+		return err
 	}
-	root := filepath.Join(dir, "root.squashfs")
-	out, err := os.Create(root)
+	root, err := os.CreateTemp(filepath.Dir(dir), "root-*.squashfs")
 	if err != nil {
-		return "", err
+		return err
 	}
-	if _, err := io.Copy(out, r); err != nil {
-		out.Close()
-		return "", err
+	defer os.Remove(root.Name())
+	if _, err := io.Copy(root, r); err != nil {
+		root.Close()
+		return err
 	}
-	if err := out.Close(); err != nil {
-		return "", err
+	if err := root.Close(); err != nil {
+		return err
 	}
-	defer os.Remove(root)
-	_, err = command(ctx, nil, "unsquashfs", "-q", "-n", "-d", filepath.Join(dir, "root"), root, "usr/bin/kube")
-	return filepath.Join(dir, "root/usr/bin/kube"), err
+	_, err = command(ctx, nil, "unsquashfs", append([]string{"-q", "-n", "-d", dir, root.Name()}, paths...)...)
+	return err
 }
 
 // cluster is a control plane that runs.

@@ -42,7 +42,10 @@ const limit = 20 * time.Minute
 // recording of an installation.
 const stickFile = "silent.iso"
 
-const silentConfig = `hostname: cut
+// Host is the name of the machines, and of their nodes.
+const Host = "cut"
+
+const silentConfig = `hostname: ` + Host + `
 kedge:
   install:
     silent: true

@@ -1,6 +1,7 @@
 package power
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -8,13 +9,18 @@ import (
 )
 
 // LoadKernel gives the running kernel another one, with its initial RAM file
-// system and command line, to jump into by StartKernel. The error wraps
+// system and command line, to jump into by StartKernel. A kernel that takes no
+// files is given their contents in memory, on arm64. The error wraps
 // unix.EPERM where that is locked, ENOSYS where the kernel cannot,
 // EKEYREJECTED and ENOKEY where it wants a signature, ENOMEM.
 //
-// Source: kexec_file_load(2).
+// Sources: kexec_file_load(2), kexec_load(2).
 func LoadKernel(kernel, initrd *os.File, cmdline string) error {
-	if err := unix.KexecFileLoad(int(kernel.Fd()), int(initrd.Fd()), cmdline, 0); err != nil {
+	err := unix.KexecFileLoad(int(kernel.Fd()), int(initrd.Fd()), cmdline, 0)
+	if errors.Is(err, unix.ENOSYS) {
+		err = loadSegments(kernel, initrd, cmdline)
+	}
+	if err != nil {
 		return fmt.Errorf("load kernel: %w", err)
 	}
 	return nil
