@@ -107,7 +107,7 @@ func verifyCommand() *cli.Command {
 				return err
 			}
 			m, comment, err := sign.Verify(ctx, image, keys)
-			if errors.Is(err, release.ErrUnsigned) {
+			if errors.Is(err, release.ErrUnsigned) || errors.Is(err, release.ErrPartial) {
 				return cli.Hint(err, "\"kedge sign %s --key FILE\" signs it", image)
 			}
 			if err != nil {

@@ -3,14 +3,13 @@ package release
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
+	"strings"
 
 	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/format/minisign"
@@ -47,6 +46,7 @@ type Image struct {
 
 	bytes    io.ReaderAt
 	manifest []byte // as Manifest was read; a medium may say something else the next time
+	vouched  *Whole // what a trusted signature says; nil for none
 }
 
 // Open reads the manifest of the image at the start of r, which has size bytes.
@@ -88,9 +88,9 @@ func (i *Image) small(name string) ([]byte, error) {
 // ErrUnsigned means that an image has no signature.
 var ErrUnsigned = errors.New("image is not signed")
 
-// VerifySignature says whether one of the keys has signed the manifest; with
-// Verify that vouches for every file in it. It returns the trusted comment of
-// the signature. The error wraps ErrUnsigned, or those of minisign.
+// VerifySignature says whether one of the keys has signed the image, which Verify
+// is held to from then on. It returns what the trusted comment of the signature
+// says before that. The error wraps ErrUnsigned, ErrPartial, or those of minisign.
 func (i *Image) VerifySignature(keys []minisign.PublicKey) (comment string, err error) {
 	area, err := i.small(SignaturePath)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.Trim(area, "\x00")) == 0 {
@@ -106,7 +106,12 @@ func (i *Image) VerifySignature(keys []minisign.PublicKey) (comment string, err 
 	if err := signature.Verify(keys, bytes.NewReader(i.manifest)); err != nil {
 		return "", fmt.Errorf("verify signature of %s: %w", ManifestPath, err)
 	}
-	return signature.TrustedComment, nil
+	whole, err := ParseWhole(signature.TrustedComment)
+	if err != nil {
+		return "", err
+	}
+	i.vouched = &whole
+	return strings.TrimSpace(strings.TrimSuffix(signature.TrustedComment, whole.String())), nil
 }
 
 // Embedded returns the embed area of the image, as it is.
@@ -191,10 +196,25 @@ func (i *Image) Extent(name string) (isoimage.Extent, error) {
 // Reader returns the bytes of the whole image.
 func (i *Image) Reader() *io.SectionReader { return io.NewSectionReader(i.bytes, 0, i.Size) }
 
-// Verify reads every file that the manifest vouches for. Progress, if not nil,
-// hears of bytes as they are read. The error wraps ErrDamaged, or is that of
+// Verify reads the whole image, when VerifySignature has said what it must be;
+// else every file that the manifest vouches for. Progress, if not nil, hears of
+// bytes as they are read, Total in all. The error wraps ErrDamaged, or is that of
 // reading.
 func (i *Image) Verify(ctx context.Context, progress func(bytes int64)) error {
+	if i.vouched == nil {
+		return i.verifyFiles(ctx, progress)
+	}
+	sum, err := i.sum(ctx, i.vouched.Without, progress)
+	if err != nil || sum == i.vouched.SHA256 {
+		return err
+	}
+	if err := i.verifyFiles(ctx, nil); err != nil { // which says where
+		return err
+	}
+	return fmt.Errorf("verify image: %w: its files are sound, but its SHA-256 as a whole is %s, its signature says %s", ErrDamaged, sum, i.vouched.SHA256)
+}
+
+func (i *Image) verifyFiles(ctx context.Context, progress func(int64)) error {
 	for _, f := range i.Manifest.all() {
 		if err := i.verify(ctx, f, progress); err != nil {
 			return fmt.Errorf("verify %s: %w", path.Join("/", f.Path), err)
@@ -211,32 +231,22 @@ func (i *Image) verify(ctx context.Context, f File, progress func(int64)) error 
 	if r.Size() != f.Size {
 		return fmt.Errorf("%w: it has %d bytes, its manifest says %d", ErrDamaged, r.Size(), f.Size)
 	}
-	h := sha256.New()
-	for chunk := make([]byte, 1<<20); ; {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		n, err := r.Read(chunk)
-		h.Write(chunk[:n])
-		if progress != nil {
-			progress(int64(n))
-		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
+	sum, err := digest(ctx, r, progress)
+	if err != nil {
+		return err
 	}
-	if sum := hex.EncodeToString(h.Sum(nil)); sum != f.SHA256 {
+	if sum != f.SHA256 {
 		return fmt.Errorf("%w: SHA-256 is %s, its manifest says %s", ErrDamaged, sum, f.SHA256)
 	}
 	return nil
 }
 
 // Total returns the bytes that Verify reads.
-func (m Manifest) Total() (n int64) {
-	for _, f := range m.all() {
+func (i *Image) Total() (n int64) {
+	if i.vouched != nil {
+		return i.Size
+	}
+	for _, f := range i.Manifest.all() {
 		n += f.Size
 	}
 	return n

@@ -42,7 +42,8 @@ func makeISO(t *testing.T, volume string, files map[string][]byte) []byte {
 	return b
 }
 
-// contents are the files of a sound image with this signature.
+// contents are the files of a sound image, with a signature for a manifest alone
+// when there is a key.
 func contents(t *testing.T, key *minisign.SecretKey) map[string][]byte {
 	t.Helper()
 	vouched := map[string][]byte{KernelPath: []byte("kernel"), RootPath: bytes.Repeat([]byte("root"), 1<<20), CoreImagePath: []byte("core")}
@@ -69,6 +70,31 @@ func contents(t *testing.T, key *minisign.SecretKey) map[string][]byte {
 		files[name] = data
 	}
 	return files
+}
+
+// signed returns an image whose signature vouches for all of it.
+func signed(t *testing.T, key minisign.SecretKey) []byte {
+	t.Helper()
+	b := makeISO(t, VolumeID, contents(t, nil))
+	i := open(t, b)
+	whole, err := i.Whole(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := i.File(ManifestPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, err := minisign.Sign(key, manifest, "kedge 0.1.0 "+whole.String(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := i.Extent(SignaturePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(b[at.Offset:], signature)
+	return b
 }
 
 func open(t *testing.T, b []byte) *Image {
@@ -107,8 +133,8 @@ func TestOpen(t *testing.T) {
 func TestVerify(t *testing.T) {
 	b := makeISO(t, VolumeID, contents(t, nil))
 	i, read := open(t, b), int64(0)
-	if err := i.Verify(context.Background(), func(n int64) { read += n }); err != nil || read != i.Manifest.Total() {
-		t.Errorf("Verify = %v after %d bytes of %d", err, read, i.Manifest.Total())
+	if err := i.Verify(context.Background(), func(n int64) { read += n }); err != nil || read != i.Total() {
+		t.Errorf("Verify = %v after %d bytes of %d", err, read, i.Total())
 	}
 	for _, name := range []string{KernelPath, RootPath, CoreImagePath} {
 		at, err := isoimage.Find(bytes.NewReader(b), int64(len(b)), "/"+name)
@@ -138,8 +164,7 @@ func TestVerifySignature(t *testing.T) {
 		t.Fatal(err)
 	}
 	ours, theirs := []minisign.PublicKey{key.Public()}, []minisign.PublicKey{other.Public()}
-	signed := contents(t, &key)
-	b := makeISO(t, VolumeID, signed)
+	b := signed(t, key)
 	if comment, err := open(t, b).VerifySignature(append(theirs, ours...)); err != nil || comment != "kedge 0.1.0" {
 		t.Errorf("VerifySignature = %q, %v", comment, err)
 	}
@@ -152,9 +177,13 @@ func TestVerifySignature(t *testing.T) {
 	if _, err := open(t, makeISO(t, VolumeID, contents(t, nil))).VerifySignature(ours); !errors.Is(err, ErrUnsigned) {
 		t.Errorf("unsigned: %v", err)
 	}
-	// A signature for another manifest, and one without a place.
+	// A signature for the manifest alone or for another one, and one without a place.
+	alone := contents(t, &key)
+	if _, err := open(t, makeISO(t, VolumeID, alone)).VerifySignature(ours); !errors.Is(err, ErrPartial) {
+		t.Errorf("of the manifest alone: %v", err)
+	}
 	moved := contents(t, nil)
-	moved[SignaturePath] = signed[SignaturePath]
+	moved[SignaturePath] = alone[SignaturePath]
 	m, err := Decode(moved[ManifestPath])
 	if err != nil {
 		t.Fatal(err)
@@ -164,8 +193,8 @@ func TestVerifySignature(t *testing.T) {
 	if _, err := open(t, makeISO(t, VolumeID, moved)).VerifySignature(ours); !errors.Is(err, minisign.ErrSignature) {
 		t.Errorf("another's signature: %v", err)
 	}
-	delete(signed, SignaturePath)
-	if _, err := open(t, makeISO(t, VolumeID, signed)).VerifySignature(ours); !errors.Is(err, ErrUnsigned) {
+	delete(alone, SignaturePath)
+	if _, err := open(t, makeISO(t, VolumeID, alone)).VerifySignature(ours); !errors.Is(err, ErrUnsigned) {
 		t.Errorf("no place for a signature: %v", err)
 	}
 }
@@ -192,7 +221,7 @@ func TestSignatureIsOfWhatWasRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed := makeISO(t, VolumeID, contents(t, &key))
+	signed := signed(t, key)
 	at := bytes.Index(signed, []byte(`"kernel": "6.12"`)) + len(`"kernel": "6.1`)
 	forged := bytes.Clone(signed)
 	forged[at] = '3'
@@ -264,5 +293,65 @@ func TestWithhold(t *testing.T) {
 	whole, err := io.ReadAll(i.Reader())
 	if err != nil || !bytes.Equal(b, whole) {
 		t.Errorf("with it, the image is another one; %v", err)
+	}
+}
+
+// TestSignatureIsOfTheWhole: other readers than we follow other rules in folders
+// and descriptors, so that no byte of them may change; the configuration may.
+func TestSignatureIsOfTheWhole(t *testing.T) {
+	key, err := minisign.NewKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := signed(t, key)
+	v, err := isoimage.ReadVolume(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	area, err := open(t, b).Extent(isoimage.EmbedPath[1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		at   int64
+		want error
+	}{
+		{"the configuration", area.Offset + 70, nil},
+		{"before the first descriptor", 100, ErrDamaged},
+		{"a descriptor", isoimage.VolumeOffset + 200, ErrDamaged},
+		{"what tells GRUB that there are long names", int64(bytes.Index(b, []byte("SP\x07\x01\xbe\xef"))), ErrDamaged},
+		{"the end", v.Size - 1, ErrDamaged},
+	} {
+		changed := bytes.Clone(b)
+		changed[c.at] ^= 1
+		i := open(t, changed)
+		if _, err := i.VerifySignature([]minisign.PublicKey{key.Public()}); err != nil {
+			t.Errorf("%s: VerifySignature = %v", c.name, err)
+		}
+		read := int64(0)
+		if err := i.Verify(t.Context(), func(n int64) { read += n }); !errors.Is(err, c.want) || read != i.Total() {
+			t.Errorf("%s: Verify = %v after %d of %d bytes, want %v", c.name, err, read, i.Total(), c.want)
+		}
+		// A copy is held to the same.
+		again := open(t, b)
+		again.Expect(i)
+		if err := again.Verify(t.Context(), nil); err != nil {
+			t.Errorf("%s: the sound image: %v", c.name, err)
+		}
+	}
+}
+
+func TestParseWhole(t *testing.T) {
+	sum := strings.Repeat("0f", 32)
+	w, err := ParseWhole("kedge 0.1.0 amd64 id 1 sha256 " + sum + " without 4096+2048,10240+262144")
+	if err != nil || w.String() != "sha256 "+sum+" without 4096+2048,10240+262144" {
+		t.Errorf("ParseWhole = %v, %v", w, err)
+	}
+	for _, comment := range []string{"", "kedge 0.1.0", "sha256 " + sum, "sha256 " + sum[2:] + " without 1+2", "sha256 " + sum + " without 1+2 ", "sha256 " + sum + " without -1+2",
+		"sha256 " + sum + " without 1234567890123+2", "xsha256 " + sum + " without 1+2"} {
+		if _, err := ParseWhole(comment); !errors.Is(err, ErrPartial) {
+			t.Errorf("ParseWhole(%q) = %v", comment, err)
+		}
 	}
 }

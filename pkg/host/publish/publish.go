@@ -101,7 +101,7 @@ func check(ctx context.Context, file string, o Options) (registry.Image, error) 
 	var done int64
 	if err := i.Verify(ctx, func(n int64) {
 		done += n
-		step.Bytes(done, m.Total())
+		step.Bytes(done, i.Total())
 	}); err != nil {
 		return registry.Image{}, fmt.Errorf("image %s: %w", file, err)
 	}

@@ -1,7 +1,8 @@
 // Package sign makes keys, signs a finished image in place, and checks images.
 //
 // A signature is over the manifest inside the image, which has the digest of
-// every file: the configuration in the embed area can be changed afterwards.
+// every file, and over the digest of all else there is, in the trusted comment.
+// The configuration in the embed area can be changed afterwards.
 // Keys and signatures are those of minisign; see pkg/format/minisign.
 package sign
 
@@ -90,8 +91,12 @@ func Sign(ctx context.Context, image string, key minisign.SecretKey) error {
 	if err != nil {
 		return err
 	}
+	whole, err := i.Whole(ctx, nil)
+	if err != nil {
+		return err
+	}
 	m := i.Manifest
-	signature, err := minisign.Sign(key, manifest, fmt.Sprintf("%s %s %s id %s", m.Name, m.Version, m.Arch, m.ID), "")
+	signature, err := minisign.Sign(key, manifest, fmt.Sprintf("%s %s %s id %s %s", m.Name, m.Version, m.Arch, m.ID, whole), "")
 	if err != nil {
 		return err
 	}

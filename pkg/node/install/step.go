@@ -13,7 +13,7 @@ import (
 type verify struct{ image *release.Image }
 
 func (s verify) String() string { return "verify image " + s.image.Manifest.ID }
-func (s verify) Bytes() int64   { return s.image.Manifest.Total() }
+func (s verify) Bytes() int64   { return s.image.Total() }
 
 func (s verify) Do(ctx context.Context, m Machine, progress func(int64)) error {
 	return m.Verify(ctx, s.image, progress)

@@ -110,20 +110,25 @@ func (s System) Commit(name string) error {
 	return s.record(func(store slot.Store) error { return store.Commit(name) })
 }
 
-// Write implements Slots.
+// Write implements Slots. What is not what was admitted is no image afterwards:
+// nothing may start it.
 func (s System) Write(ctx context.Context, i *release.Image, partition string, progress func(int64)) error {
 	d, err := s.partition(partition)
 	if err != nil {
 		return err
 	}
-	if err := (install.System{}).Copy(ctx, i, d.Path, progress); err != nil {
-		return err
+	if err = (install.System{}).Copy(ctx, i, d.Path, progress); err == nil {
+		err = verifyCopy(ctx, i, d)
 	}
-	return verifyCopy(ctx, i, d)
+	if err != nil {
+		return errors.Join(err, unmake(d.Path))
+	}
+	return nil
 }
 
-// verifyCopy holds what lies in a slot now to the manifest that was admitted: a
-// stick may have said something else when it was read once more.
+// verifyCopy holds what lies in a slot now to the manifest that was admitted, and
+// to what its signature said of the whole: a stick may have said something else
+// when it was read once more.
 func verifyCopy(ctx context.Context, i *release.Image, d block.Device) error {
 	f, err := os.Open(d.Path)
 	if err != nil {
@@ -135,10 +140,24 @@ func verifyCopy(ctx context.Context, i *release.Image, d block.Device) error {
 		err = fmt.Errorf("%w: its manifest has changed since it was admitted", release.ErrDamaged)
 	}
 	if err == nil {
+		written.Expect(i)
 		err = written.Verify(ctx, nil)
 	}
 	if err != nil {
 		return fmt.Errorf("verify copy: %w", err)
 	}
 	return nil
+}
+
+// unmake takes away what makes an image of what is on a device.
+func unmake(device string) error {
+	f, err := os.OpenFile(device, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(make([]byte, 1<<20), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
