@@ -515,7 +515,7 @@ func (d *daemon) Status(ctx context.Context) status.Status {
 	s.Node, s.Login, s.Skipped = d.node, d.login, slices.Clone(d.problems)
 	s.Slot, s.Trial, s.Install = d.record.Slot, d.onTrial, d.install
 	addRoot(&s)
-	s.Upgrade = d.upgradeText
+	s.Upgrade, s.Failure = d.upgradeText, failureText(failureFile)
 	if s.State = damagedText(d.record); s.State == "" {
 		s.State = d.held
 	}

@@ -17,13 +17,14 @@ import (
 )
 
 // partSuffix is what the file has behind its name while it is put together. It
-// stays when that is cut off, and the next try goes on with it.
+// stays when that is cut off, and the next try goes on with it; see forget.
 const partSuffix = ".delta"
 
 // fetchDelta makes path the image that address leads to, by fetching only what
 // the slots do not have. It says no, and leaves the whole download to the caller,
 // when there is no chunk index or it is no good, when the server sends no parts
-// of files, and when too little is the same.
+// of files, when there is no room beside what is here, and when too little is the
+// same.
 func (u *upgrader) fetchDelta(ctx context.Context, address, path string, o fetch.Options, w io.Writer) (bool, error) {
 	at, err := url.Parse(address)
 	if err != nil || at.Scheme != "http" && at.Scheme != "https" {
@@ -54,11 +55,13 @@ func (u *upgrader) fetchDelta(ctx context.Context, address, path string, o fetch
 		return no(fmt.Errorf("the chunk index is of an image of %d bytes: %w", x.Size(), update.ErrTooLarge))
 	}
 	if o.Begin != nil {
-		if err := o.Begin(x.Size(), 0); err != nil {
-			return false, err
+		// What an earlier try has put together lies in the same place.
+		if err := o.Begin(x.Size(), fetch.Allocated(path+partSuffix)); err != nil {
+			return no(err)
 		}
 	}
-	err = u.rebuild(ctx, x, path+partSuffix, webSource{address, o}, path, w)
+	from := &webSource{url: address, o: o}
+	err = u.rebuild(ctx, x, path+partSuffix, from, path, w)
 	switch {
 	case err == nil:
 		if err := fetch.Forget(path); err != nil { // a part or a whole of something else
@@ -68,6 +71,10 @@ func (u *upgrader) fetchDelta(ctx context.Context, address, path string, o fetch
 	case errors.Is(err, delta.ErrNoGain), errors.Is(err, delta.ErrOther), errors.Is(err, fetch.ErrNoRange),
 		errors.Is(err, fetch.ErrStatus), errors.Is(err, errNotWhole):
 		return no(err)
+	case from.failed && !bool(from.came):
+		// There are servers, and what stands before them, that have trouble with parts
+		// alone.
+		return no(err)
 	}
 	return false, err
 }
@@ -75,7 +82,7 @@ func (u *upgrader) fetchDelta(ctx context.Context, address, path string, o fetch
 // errNotWhole means that an index led to something that its image is not.
 var errNotWhole = errors.New("the chunk index leads to another image")
 
-func (u *upgrader) rebuild(ctx context.Context, x chunk.Index, to string, from webSource, old string, w io.Writer) error {
+func (u *upgrader) rebuild(ctx context.Context, x chunk.Index, to string, from *webSource, old string, w io.Writer) error {
 	f, err := os.OpenFile(to, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return err
@@ -117,13 +124,26 @@ func (u *upgrader) rebuild(ctx context.Context, x chunk.Index, to string, from w
 
 // webSource is an image on a server.
 type webSource struct {
-	url string
-	o   fetch.Options
+	url    string
+	o      fetch.Options
+	came   arrival // of any part
+	failed bool    // a part
+}
+
+// An arrival tells whether a byte came.
+type arrival bool
+
+// Write implements io.Writer.
+func (a *arrival) Write(p []byte) (int, error) {
+	*a = *a || len(p) > 0
+	return len(p), nil
 }
 
 // Range implements delta.Source.
-func (s webSource) Range(ctx context.Context, from, size int64, w io.Writer) error {
+func (s *webSource) Range(ctx context.Context, from, size int64, w io.Writer) error {
 	o := s.o
 	o.Progress, o.Begin, o.Keep = nil, nil, false
-	return fetch.Range(ctx, s.url, from, size, w, o)
+	err := fetch.Range(ctx, s.url, from, size, io.MultiWriter(&s.came, w), o)
+	s.failed = err != nil
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/api/chunk"
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/format/isoimage"
+	"github.com/kedgeos/kedge/pkg/node/source"
 	"github.com/kedgeos/kedge/pkg/node/update"
 	"github.com/kedgeos/kedge/pkg/sys/fetch"
 )
@@ -77,6 +79,7 @@ func indexOf(t *testing.T, image []byte) []byte {
 type shop struct {
 	image, index []byte
 	whole        bool // it knows no ranges
+	trouble      int  // answered to every range; 0 for none
 
 	mu    sync.Mutex
 	sent  int
@@ -115,6 +118,10 @@ func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.NotFound(w, r)
 			return
 		}
+	}
+	if s.trouble != 0 && r.Header.Get("Range") != "" {
+		w.WriteHeader(s.trouble)
+		return
 	}
 	if s.whole {
 		r.Header.Del("Range")
@@ -178,6 +185,8 @@ func TestFetchDelta(t *testing.T) {
 		{"an image that was replaced", running, &shop{image: strange, index: index}, false, 200_000, "of another image"},
 		{"an index that tells another release", running, &shop{image: image, index: relabelled}, false, 900_000, "leads to another image"},
 		{"no ranges", running, &shop{image: image, index: index, whole: true}, false, 20_000 + len(image), "no parts"},
+		{"trouble with ranges alone", running, &shop{image: image, index: index, trouble: http.StatusServiceUnavailable}, false, 20_000, "server answered 503"},
+		{"too many ranges", running, &shop{image: image, index: index, trouble: http.StatusTooManyRequests}, false, 20_000, "server answered 429"},
 		{"all new", running, &shop{image: strange, index: indexOf(t, strange)}, false, 20_000, "too little is the same"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -190,7 +199,7 @@ func TestFetchDelta(t *testing.T) {
 			}
 			u := &upgrader{slots: update.System{Medium: medium}, running: update.Running{Slot: "a"}}
 			var said bytes.Buffer
-			used, err := u.fetchDelta(t.Context(), s.URL+"/kedge.iso?token=1", to, fetch.Options{Delay: time.Millisecond}, &said)
+			used, err := u.fetchDelta(t.Context(), s.URL+"/kedge.iso?token=1", to, fetch.Options{Delay: time.Millisecond, Tries: 2}, &said)
 			if err != nil || used != c.used || !strings.Contains(said.String(), c.says) {
 				t.Fatalf("fetchDelta = %v, %v, want %v; said %s", used, err, c.used, &said)
 			}
@@ -238,7 +247,16 @@ func TestFetchDeltaGoesOnAfterACut(t *testing.T) {
 		t.Fatal("a dead server is no error")
 	}
 	first := shop.total()
+	if got := hintOf(wish{fetched: to}.hint(errors.New("cut"), time.Now())); !strings.Contains(got, "goes on with it") {
+		t.Errorf("the way out is %q", got)
+	}
 	shop.die(0)
+	o.Begin = func(size, have int64) error {
+		if part := fetch.Allocated(to + partSuffix); size != int64(len(image)) || have != part || have == 0 {
+			t.Errorf("room is asked for %d bytes, %d are said to be here, %d are", size, have, part)
+		}
+		return nil
+	}
 	used, err := u.fetchDelta(t.Context(), s.URL+"/kedge.iso", to, o, &bytes.Buffer{})
 	if err != nil || !used {
 		t.Fatalf("fetchDelta = %v, %v", used, err)
@@ -248,6 +266,44 @@ func TestFetchDeltaGoesOnAfterACut(t *testing.T) {
 	}
 	if again := shop.total() - first; first < 1<<20 || again > 2<<20 {
 		t.Errorf("%d bytes were sent before the cut, %d after it", first, again)
+	}
+}
+
+// Where both do not fit, the download goes on with what it has left, and the rest
+// goes.
+func TestFetchDeltaWithoutRoom(t *testing.T) {
+	image := testImage(t, "1.0.1", make([]byte, 1<<20), "")
+	s := httptest.NewServer(&shop{image: image, index: indexOf(t, image)})
+	defer s.Close()
+	to := filepath.Join(t.TempDir(), "upgrade.iso")
+	for _, suffix := range []string{".part", partSuffix} {
+		if err := os.WriteFile(to+suffix, make([]byte, 1<<20), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var said bytes.Buffer
+	o := fetch.Options{Begin: func(size, _ int64) error { return source.Room(size, 0, source.Spare) }}
+	used, err := (&upgrader{}).fetchDelta(t.Context(), s.URL+"/kedge.iso", to, o, &said)
+	if used || err != nil || !strings.Contains(said.String(), "there is no room") {
+		t.Errorf("fetchDelta = %v, %v; said %s", used, err, &said)
+	}
+	if isFile(to+partSuffix) || !isFile(to+".part") {
+		t.Error("the wrong one is left")
+	}
+}
+
+func TestForget(t *testing.T) {
+	to := filepath.Join(t.TempDir(), "upgrade.iso")
+	for _, suffix := range []string{"", ".part", fetch.MarkSuffix, partSuffix} {
+		if err := os.WriteFile(to+suffix, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := forget(to); err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob(to + "*"); left != nil {
+		t.Errorf("left: %v", left)
 	}
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,9 +12,12 @@ import (
 )
 
 // remoteKeys fetches the SSH keys that the configuration names by place. It
-// goes on until every place has answered; what came last time holds until then.
+// goes on until every place has answered; what came last time holds until then,
+// beside what has come by now.
 func (d *daemon) remoteKeys(ctx context.Context) {
 	left := apply.RemoteKeys(d.config.SSHAuthorizedKeys)
+	text, _ := os.ReadFile(fetchedKeys) // none: nothing came yet
+	cached := apply.FetchedKeys(string(text))
 	var keys []string
 	delay := 5 * time.Second
 	for len(left) > 0 && ctx.Err() == nil {
@@ -28,9 +33,10 @@ func (d *daemon) remoteKeys(ctx context.Context) {
 			d.log.Infof("fetched %d SSH keys of %s", len(got), entry)
 			keys = append(keys, got...)
 		}
-		if len(keys) > 0 && len(failed) < len(left) {
-			d.useKeys(ctx, keys)
-			d.do(ctx, []apply.Step{apply.Write{Path: fetchedKeys, Data: strings.Join(keys, "\n") + "\n", Mode: 0o644}})
+		if len(failed) < len(left) {
+			hold := heldKeys(cached, keys, len(failed) == 0)
+			d.useKeys(ctx, hold)
+			d.do(ctx, []apply.Step{apply.Write{Path: fetchedKeys, Data: strings.Join(hold, "\n") + "\n", Mode: 0o644}})
 		}
 		if left = failed; len(left) == 0 {
 			return
@@ -41,6 +47,22 @@ func (d *daemon) remoteKeys(ctx context.Context) {
 		}
 		delay = min(2*delay, 10*time.Minute)
 	}
+}
+
+// heldKeys returns whose keys hold, each once: those that were fetched, and until
+// all places have answered also those of last time, of which nobody knows the
+// place.
+func heldKeys(cached, fetched []string, all bool) []string {
+	if all {
+		cached = nil
+	}
+	var hold []string
+	for _, key := range slices.Concat(cached, fetched) {
+		if !slices.Contains(hold, key) {
+			hold = append(hold, key)
+		}
+	}
+	return hold
 }
 
 // useKeys lets in the holders of fetched keys besides those of literal ones.

@@ -42,6 +42,7 @@ type wish struct {
 
 	digest string                               // of the OCI image, once it was pulled
 	report func(step string, done, total int64) // nil for nobody
+	free   func(dir string) (int64, error)      // bytes of a file system; nil means mount.Free
 
 	// delta fetches only what of an image is not here already, and says no when it
 	// leaves all to a download of the whole; nil always does.
@@ -86,7 +87,15 @@ func (wish *wish) open(ctx context.Context, medium string, admissible func(*rele
 				return os.Open(wish.fetched)
 			}
 		}
-		return openNamed(ctx, wish.name, wish.fetched, o)
+		f, err := openNamed(ctx, wish.name, wish.fetched, o)
+		switch {
+		case !errors.Is(err, fetch.ErrTooLarge):
+		case o.Limit < wish.slotSize:
+			err = fmt.Errorf("%w: %w", source.ErrRoom, err)
+		default:
+			err = errors.Join(err, forget(wish.fetched))
+		}
+		return f, err
 	case source.Registry, source.Layout:
 		return wish.pull(ctx, w)
 	}
@@ -114,6 +123,9 @@ func (wish *wish) pull(ctx context.Context, w io.Writer) (*os.File, error) {
 	}
 	// The part will not be what its mark says.
 	if err := os.Remove(wish.fetched + fetch.MarkSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := os.RemoveAll(wish.fetched + partSuffix); err != nil { // it would only take room
 		return nil, err
 	}
 	begin := wish.begin(w)
@@ -156,21 +168,37 @@ func (wish wish) room(size, have int64) error {
 	if size > wish.slotSize {
 		return fmt.Errorf("%w: %d bytes of %d", update.ErrTooLarge, size, wish.slotSize)
 	}
-	free, err := mount.Free(filepath.Dir(wish.fetched))
+	free, err := wish.freeBytes()
 	if err != nil {
 		return err
 	}
 	return source.Room(size, have, free)
 }
 
+func (wish wish) freeBytes() (int64, error) {
+	if wish.free == nil {
+		return mount.Free(filepath.Dir(wish.fetched))
+	}
+	return wish.free(filepath.Dir(wish.fetched))
+}
+
 // most is the greatest image that may be fetched when its source tells no size.
+// What an earlier transfer has left is gone on with, or makes room.
 func (wish wish) most() int64 {
-	free, err := mount.Free(filepath.Dir(wish.fetched))
+	free, err := wish.freeBytes()
 	if err != nil {
 		return wish.slotSize
 	}
-	return max(min(wish.slotSize, free-source.Spare), 1)
+	return max(min(wish.slotSize, free-source.Spare+fetch.Held(wish.fetched)), 1)
 }
+
+// forget removes what was fetched to a path, and what is left of tries.
+func forget(path string) error {
+	return errors.Join(fetch.Forget(path), os.RemoveAll(path+partSuffix))
+}
+
+// kept tells whether a transfer that broke has left something to go on with.
+func (wish wish) kept() bool { return isFile(wish.fetched+".part") || isFile(wish.fetched+partSuffix) }
 
 // admissible says why an image may not be put on this machine, as far as that
 // can be told without reading all of it.
@@ -207,7 +235,7 @@ func (u *upgrader) judge(ctx context.Context, wish wish, file *os.File, w io.Wri
 
 // admit opens the image that the command names, verifies it, and asks whether
 // it may be put on this machine. Nothing is written to a slot before that.
-func (u *upgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (*release.Image, io.Closer, error) {
+func (u *upgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (_ *release.Image, _ io.Closer, err error) {
 	if len(env.Args) != 2 {
 		return nil, nil, cli.Usagef("upgrade: which image? %s", source.Forms)
 	}
@@ -215,7 +243,6 @@ func (u *upgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (*r
 		return nil, nil, fmt.Errorf("%w: %s", update.ErrState, u.damage)
 	}
 	wish := wish{name: env.Args[1], policy: o.policy, fetched: upgradeImage, delta: u.fetchDelta, report: u.report}
-	var err error
 	if wish.rate, err = u.bandwidth(o.limit); err != nil {
 		return nil, nil, err
 	}
@@ -234,7 +261,7 @@ func (u *upgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (*r
 	if err != nil {
 		file.Close()
 		if worthless(err) && file.Name() == wish.fetched {
-			err = errors.Join(err, fetch.Forget(wish.fetched))
+			err = errors.Join(err, forget(wish.fetched))
 		}
 		return nil, nil, wish.hint(err, time.Now())
 	}
@@ -255,7 +282,7 @@ func worthless(err error) bool {
 // hint tells the way out when an image cannot be had, or is of no use.
 func (wish wish) hint(err error, now time.Time) error {
 	clock := source.ClockBehind(err, now)
-	_, none := os.Stat(wish.fetched + ".part")
+	kind, _ := source.Classify(wish.name, isFile)
 	switch {
 	case clock != "":
 		return cli.Hint(err, "%s", clock)
@@ -279,11 +306,15 @@ func (wish wish) hint(err error, now time.Time) error {
 		return cli.Hint(err, "bring the image again; \"kedge verify IMAGE --key FILE.pub\" on the host tells whether the original is sound")
 	case errors.Is(err, registry.ErrUnauthorized):
 		return cli.Hint(err, "configs in %s say as whom: auth with username and password", registries.Path)
+	case errors.Is(err, http.ErrSchemeMismatch) && kind == source.Web:
+		return cli.Hint(err, "the server speaks plain HTTP: name the image as http://…")
+	case errors.As(err, new(x509.UnknownAuthorityError)) && kind == source.Web:
+		return cli.Hint(err, "write_files puts the certificate of the authority to trust, as a PEM file, into /etc/ssl/certs")
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return cli.Hint(err, "the registry speaks plain HTTP: an endpoint http://… of its mirrors in %s allows it", registries.Path)
 	case errors.As(err, new(x509.UnknownAuthorityError)):
 		return cli.Hint(err, "configs in %s name the certificate to trust for a registry: tls with ca_file", registries.Path)
-	case none == nil:
+	case wish.kept():
 		return cli.Hint(err, "what came so far is kept: the same command goes on with it")
 	}
 	return err

@@ -30,6 +30,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/cli"
 	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/format/minisign"
+	"github.com/kedgeos/kedge/pkg/host/sign"
 	"github.com/kedgeos/kedge/pkg/node/source"
 	"github.com/kedgeos/kedge/pkg/node/update"
 	"github.com/kedgeos/kedge/pkg/sys/fetch"
@@ -68,16 +69,6 @@ func makeImage(t *testing.T, s imageSpec) []byte {
 		Files: []release.File{{Path: release.RootPath, Size: int64(len(rootText)), SHA256: hex.EncodeToString(sum[:])}}}
 	m.ID = m.ComputeID()
 	area := make([]byte, release.SignatureSize)
-	if s.key != nil {
-		signature, err := minisign.Sign(*s.key, bytes.NewReader(m.Encode()), "kedge "+s.version, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		copy(area, signature)
-	}
-	if s.tamper {
-		m.Kernel = "6.13"
-	}
 	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "image.iso")
 	for name, data := range map[string][]byte{release.ManifestPath: m.Encode(), release.RootPath: rootText, release.SignaturePath: area} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
@@ -90,9 +81,17 @@ func makeImage(t *testing.T, s imageSpec) []byte {
 	if out, err := exec.Command("xorriso", "-as", "mkisofs", "-quiet", "-R", "-V", release.VolumeID, "-o", file, dir).CombinedOutput(); err != nil {
 		t.Fatalf("xorriso: %v\n%s", err, out)
 	}
+	if s.key != nil {
+		if err := sign.Sign(t.Context(), file, *s.key); err != nil {
+			t.Fatal(err)
+		}
+	}
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if s.tamper {
+		b = bytes.Replace(b, []byte(`"kernel": "6.12"`), []byte(`"kernel": "6.13"`), 1)
 	}
 	return b
 }
@@ -281,6 +280,126 @@ func TestFromWeb(t *testing.T) {
 	}
 }
 
+// What an earlier transfer has left takes room already, and none is thrown away
+// for want of it.
+func TestRoomOfWhatIsKept(t *testing.T) {
+	const mib = 1 << 20
+	image := make([]byte, 8*mib)
+	for _, c := range []struct {
+		name  string
+		left  string // "" for nothing, "part" of the image, or "whole" for another one
+		sized bool   // the server tells the size
+		slot  int64
+		free  int64 // beside what is left free
+		want  error
+		hint  string
+		kept  bool // a part stays
+	}{
+		{"room for all", "", true, 64 * mib, 8 * mib, nil, "", false},
+		{"room for the rest", "part", true, 64 * mib, 4 * mib, nil, "", false},
+		{"room for the rest, its size unknown", "part", false, 64 * mib, 4 * mib, nil, "", false},
+		{"room when the old one goes, the size unknown", "whole", false, 64 * mib, 5 * mib, nil, "", false},
+		{"no room", "", true, 64 * mib, 7 * mib, source.ErrRoom, "make room in /var", false},
+		{"no room for the rest", "part", true, 64 * mib, 1 * mib, source.ErrRoom, "make room in /var", true},
+		{"no room for the rest, its size unknown", "part", false, 64 * mib, 1 * mib, source.ErrRoom, "make room in /var", true},
+		{"larger than a slot, its size unknown", "part", false, 7 * mib, 32 * mib, fetch.ErrTooLarge, "kedge install", false},
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("ETag", `"one"`)
+			if c.sized || r.Header.Get("Range") != "" {
+				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(image))
+				return
+			}
+			w.(http.Flusher).Flush()
+			_, _ = w.Write(image)
+		}))
+		w := newWish(t, newUpgrader(newKey(t)), s.URL+"/kedge.iso")
+		w.slotSize, w.free = c.slot, func(string) (int64, error) { return source.Spare + c.free, nil }
+		name, size := w.fetched+".part", 6*mib
+		if c.left == "whole" {
+			name, size = w.fetched, 4*mib
+		}
+		if c.left != "" {
+			mark := fmt.Sprintf(`{"url": %q, "tag": "\"one\"", "size": -1}`, w.name)
+			for name, b := range map[string][]byte{name: noise(size), w.fetched + fetch.MarkSuffix: []byte(mark)} {
+				if err := os.WriteFile(name, b, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		f, err := w.open(t.Context(), "", nil, io.Discard)
+		if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			t.Errorf("%s: open = %v, want %v", c.name, err, c.want)
+		}
+		if got := hintOf(w.hint(err, time.Now())); !strings.Contains(got, c.hint) {
+			t.Errorf("%s: the way out of %v is %q", c.name, err, got)
+		}
+		if w.kept() != c.kept {
+			t.Errorf("%s: a part is there: %v", c.name, !c.kept)
+		}
+		if err == nil {
+			f.Close()
+		}
+		s.Close()
+	}
+}
+
+// The room of what was fetched counts once: it is moved, or goes.
+func TestRoomOfKubernetes(t *testing.T) {
+	const mib = 1 << 20
+	w := wish{fetched: filepath.Join(t.TempDir(), "kubernetes.img"), free: func(string) (int64, error) { return 5 * mib, nil }}
+	for name, n := range map[string]int{w.fetched: 3 * mib, w.fetched + ".part": 1 * mib} {
+		if err := os.WriteFile(name, noise(n), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for file, want := range map[string]struct {
+		moves      string
+		free, here int64
+	}{
+		w.fetched:         {w.fetched, 5, 3},
+		"/media/kube.img": {"", 9, 0},
+		"":                {"", 9, 0},
+	} {
+		u := &kubeUpgrader{facts: update.KubeFacts{Free: 1, Here: 1}, files: update.KubeFiles{Moves: "x"}}
+		err := u.weigh(w, file)
+		if err != nil || u.files.Moves != want.moves || u.facts.Free/mib != want.free || u.facts.Here/mib != want.here {
+			t.Errorf("%s: %v, %q, %+v, want %+v", file, err, u.files.Moves, u.facts, want)
+		}
+	}
+}
+
+// noise is n bytes that a file system does not leave out.
+func noise(n int) []byte { return bytes.Repeat([]byte("x"), n) }
+
+// The way out of trouble with TLS: registries.yaml is for registries.
+func TestHintsOfTLS(t *testing.T) {
+	secure, plain := httptest.NewTLSServer(http.NotFoundHandler()), httptest.NewServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	defer secure.Close()
+	defer plain.Close()
+	get := func(url string) error {
+		_, err := fetch.Bytes(t.Context(), url, fetch.Options{Tries: 1})
+		return err
+	}
+	unknown, scheme := get(secure.URL), get("https"+strings.TrimPrefix(plain.URL, "http"))
+	for _, c := range []struct {
+		name string
+		err  error
+		hint string
+	}{
+		{"https://a.example/kedge.iso", unknown, "/etc/ssl/certs"},
+		{"https://a.example/kedge.iso", scheme, "name the image as http://"},
+		{"registry.example/os/kedge:v1", unknown, "registries.yaml"},
+		{"registry.example/os/kedge:v1", scheme, "registries.yaml"},
+	} {
+		w := wish{name: c.name, fetched: filepath.Join(t.TempDir(), "x")}
+		if got := hintOf(w.hint(c.err, time.Now())); !strings.Contains(got, c.hint) {
+			t.Errorf("%s: the way out of %v is %q, want %q", c.name, c.err, got, c.hint)
+		}
+	}
+}
+
 func TestFromWebRefused(t *testing.T) {
 	ours := newKey(t)
 	u, s := newUpgrader(ours), newWeb(t, makeImage(t, imageSpec{version: "0.2.0", key: &ours}))
@@ -410,6 +529,8 @@ func TestTakeKeys(t *testing.T) {
 	put("one.json", keylist.List{Serial: 1, Keys: []string{fresh.Public().String()}}, ours)
 	put("two.json", keylist.List{Serial: 2, Keys: []string{fresh.Public().String()}, Revoked: []string{ours.Public().ID.String()}}, fresh)
 	put("three.json", keylist.List{Serial: 3, Keys: []string{ours.Public().String()}}, ours)
+	past := time.Now().AddDate(-1, 0, 0)
+	put("over.json", keylist.List{Serial: 4, Expires: &past, Keys: []string{fresh.Public().String()}}, fresh)
 	put("bare.json", keylist.List{Serial: 4}, fresh)
 	if err := os.Remove(filepath.Join(dir, "bare.json.minisig")); err != nil {
 		t.Fatal(err)
@@ -431,6 +552,7 @@ func TestTakeKeys(t *testing.T) {
 		{dir + "/one.json", keylist.ErrOlder, "raises the serial"},
 		{dir + "/two.json", keylist.ErrOlder, "raises the serial"},
 		{dir + "/three.json", minisign.ErrUnknownKey, "a key that is trusted now"},
+		{dir + "/over.json", keylist.ErrExpired, "kedge keys list add FILE --expires DAY"},
 		{dir + "/bare.json", os.ErrNotExist, "side by side"},
 		{s.URL + "/bare.json", fetch.ErrStatus, ""},
 	} {

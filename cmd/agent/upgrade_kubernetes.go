@@ -216,11 +216,29 @@ func (u *kubeUpgrader) warn(w io.Writer, restore string) {
 	}
 }
 
+// idle refuses a transfer while a trial runs, of the system or of Kubernetes: it
+// would keep the lock that whoever decides about the trial waits for.
+func (u *kubeUpgrader) idle() error {
+	switch {
+	case u.facts.Busy != "":
+		return fmt.Errorf("%w: %s", update.ErrBusy, u.facts.Busy)
+	case u.k.Phase == update.Armed || u.k.Phase == update.Trial:
+		return fmt.Errorf("%w: %s", update.ErrBusy, u.k.Text())
+	}
+	return nil
+}
+
 // admit opens the image that the command names, verifies it, and asks whether
 // it may be put on this machine. Nothing is kept before that.
 func (u *kubeUpgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions) (_ *release.Image, restore string, _ io.Closer, err error) {
 	if len(env.Args) != 2 {
 		return nil, "", nil, cli.Usagef("upgrade: which Kubernetes? %s", source.Forms)
+	}
+	if err := u.idle(); err != nil {
+		return nil, "", nil, err
+	}
+	if id := u.k.Current.ID; id != "" && u.files.Check(id) != nil { // the same once more mends it
+		o.policy.Same = true
 	}
 	wish := wish{name: env.Args[1], policy: o.policy, fetched: kubeImage, slotSize: maxKube, report: u.report}
 	by := &upgrader{policy: u.policy}
@@ -228,6 +246,9 @@ func (u *kubeUpgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions)
 		return nil, "", nil, err
 	}
 	if wish.keyring, err = by.keyring(ctx, env.Stderr); err != nil {
+		return nil, "", nil, err
+	}
+	if err := u.weigh(wish, ""); err != nil {
 		return nil, "", nil, err
 	}
 	file, err := wish.open(ctx, u.medium, func(i *release.Image) error {
@@ -238,6 +259,10 @@ func (u *kubeUpgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions)
 		return nil, "", nil, wish.hint(err, time.Now())
 	}
 	u.digest = wish.digest
+	if err := u.weigh(wish, file.Name()); err != nil {
+		file.Close()
+		return nil, "", nil, err
+	}
 	i, restore, err := u.judge(ctx, wish, file, env.Stderr)
 	if err != nil {
 		file.Close()
@@ -247,6 +272,21 @@ func (u *kubeUpgrader) admit(ctx context.Context, env cli.Env, o upgradeOptions)
 		return nil, "", nil, wish.hint(err, time.Now())
 	}
 	return i, restore, file, nil
+}
+
+// weigh looks at the room there is for the image in a file, "" before there is
+// one. One that was fetched is moved into its place; what was fetched at another
+// time goes for one that comes otherwise. Neither counts against it.
+func (u *kubeUpgrader) weigh(wish wish, file string) (err error) {
+	if u.facts.Free, err = wish.freeBytes(); err != nil {
+		return err
+	}
+	if u.files.Moves, u.facts.Here = "", 0; file != wish.fetched {
+		u.facts.Free += fetch.Held(wish.fetched)
+		return nil
+	}
+	u.files.Moves, u.facts.Here = wish.fetched, fetch.Allocated(wish.fetched)
+	return nil
 }
 
 // admissible says why an image may not be put on this machine, as far as that
@@ -276,6 +316,7 @@ func (u *kubeUpgrader) judge(ctx context.Context, wish wish, file *os.File, w io
 
 func (u *kubeUpgrader) stage(ctx context.Context, env cli.Env, o upgradeOptions) error {
 	i, restore, closer, err := u.admit(ctx, env, o)
+	noteFailure(failureFile, env.Args, err, time.Now())
 	if err != nil {
 		return err
 	}
@@ -289,10 +330,17 @@ func (u *kubeUpgrader) stage(ctx context.Context, env cli.Env, o upgradeOptions)
 		fmt.Fprintf(env.Stderr, "kedge: upgrade: health check %q fails already and will not count\n", check)
 	}
 	u.warn(env.Stderr, restore)
+	if u.files.Moves == "" { // of another try, it makes room
+		if err := forget(kubeImage); err != nil {
+			return err
+		}
+	}
 	if err := update.StageKube(ctx, u.files, i, u.k, u.facts.Own, restore, u.save); err != nil {
 		return err
 	}
-	os.Remove(kubeImage) // it is kept now
+	if err := forget(kubeImage); err != nil { // it is kept now
+		fmt.Fprintf(env.Stderr, "kedge: upgrade: %v\n", err)
+	}
 	_, err = fmt.Fprintln(env.Stdout, u.k.Text())
 	return err
 }
@@ -356,6 +404,9 @@ func kubernetesStatus(w io.Writer) error {
 	}
 	if text := k.Text(); text != "" {
 		fmt.Fprintf(w, "Upgrade     %s\n", text)
+	}
+	if text := failureText(failureFile); text != "" {
+		fmt.Fprintf(w, "Last try    %s\n", text)
 	}
 	for _, b := range k.Bad {
 		fmt.Fprintf(w, "Bad         Kubernetes %s, %s: %s\n", b.Release, b.Time.Format(time.DateTime), b.Reason)

@@ -20,6 +20,9 @@ import (
 // keys and of revoked ones.
 func keyListCommand() *cli.Command {
 	var o keyListOptions
+	expires := func(f *flag.FlagSet) {
+		f.StringVar(&o.expires, "expires", "", "`day`, such as 2027-12-31, after which its keys are trusted no more, or never (default: as it is)")
+	}
 	return &cli.Command{Name: "list", Short: "make the list by which machines learn whom to trust", Sub: []*cli.Command{
 		{
 			Name: "new", Usage: "FILE [KEY.pub…]", Short: "write the first list, such as keys.json",
@@ -29,7 +32,8 @@ func keyListCommand() *cli.Command {
 			Run: func(_ context.Context, env cli.Env) error { return o.create(env) },
 		},
 		{
-			Name: "add", Usage: "FILE KEY.pub…", Short: "let machines trust more keys",
+			Name: "add", Usage: "FILE [KEY.pub…]", Short: "let machines trust more keys, or the same for longer",
+			Flags: expires,
 			Run: func(_ context.Context, env cli.Env) error {
 				return o.change(env, "a list and public key files", func(l *keylist.List, names []string) error {
 					keys, err := sign.ReadKeys(names)
@@ -42,6 +46,7 @@ func keyListCommand() *cli.Command {
 		},
 		{
 			Name: "revoke", Usage: "FILE KEY.pub|ID…", Short: "take keys away from machines, those in their images too",
+			Flags: expires,
 			Run: func(_ context.Context, env cli.Env) error {
 				return o.change(env, "a list and keys, by file or ID", func(l *keylist.List, names []string) error {
 					var ids []minisign.KeyID
@@ -87,14 +92,9 @@ func (o keyListOptions) create(env cli.Env) error {
 	if len(env.Args) < 2 {
 		return cli.Usagef("keys list new: name a file, such as keys.json, and public key files")
 	}
-	var expires *time.Time
-	if o.expires != "" {
-		day, err := time.Parse(time.DateOnly, o.expires)
-		if err != nil {
-			return cli.Usagef("keys list new: --expires: a day such as 2027-12-31 is wanted, not %q", o.expires)
-		}
-		day = day.AddDate(0, 0, 1) // the day itself counts
-		expires = &day
+	expires, err := o.expiry(nil)
+	if err != nil {
+		return err
 	}
 	keys, err := sign.ReadKeys(env.Args[2:])
 	if err != nil {
@@ -110,11 +110,36 @@ func (o keyListOptions) create(env cli.Env) error {
 	return showList(env.Stdout, env.Args[1], l)
 }
 
-func (keyListOptions) change(env cli.Env, want string, change func(l *keylist.List, names []string) error) error {
-	if len(env.Args) < 3 {
+// expiry returns when a list expires that did so at before, nil for never.
+func (o keyListOptions) expiry(before *time.Time) (*time.Time, error) {
+	switch o.expires {
+	case "":
+		return before, nil
+	case "never":
+		return nil, nil
+	}
+	day, err := time.Parse(time.DateOnly, o.expires)
+	if err != nil {
+		return nil, cli.Usagef("keys list: --expires: a day such as 2027-12-31 is wanted, or never, not %q", o.expires)
+	}
+	day = day.AddDate(0, 0, 1) // the day itself counts
+	return &day, nil
+}
+
+func (o keyListOptions) change(env cli.Env, want string, change func(l *keylist.List, names []string) error) error {
+	// A list may be renewed and keep its keys.
+	if len(env.Args) < 2 || len(env.Args) == 2 && o.expires == "" {
 		return cli.Usagef("keys list: name %s", want)
 	}
-	l, err := sign.ChangeList(env.Args[1], func(l *keylist.List) error { return change(l, env.Args[2:]) })
+	if _, err := o.expiry(nil); err != nil {
+		return err
+	}
+	l, err := sign.ChangeList(env.Args[1], func(l *keylist.List) (err error) {
+		if l.Expires, err = o.expiry(l.Expires); err != nil {
+			return err
+		}
+		return change(l, env.Args[2:])
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return cli.Hint(err, "\"kedge keys list new FILE\" writes the first list")
 	}
@@ -181,6 +206,9 @@ func showList(w io.Writer, file string, l keylist.List) error {
 	}
 	if l.Expires != nil {
 		fmt.Fprintf(w, "expires: %s\n", l.Expires.UTC().Format(time.RFC3339))
+	}
+	if l.Expired(time.Now()) {
+		fmt.Fprintf(w, "expired: no machine takes it; \"kedge keys list add %s --expires DAY\" renews it\n", file)
 	}
 	if _, err := os.Stat(file + keylist.SignatureSuffix); err != nil {
 		fmt.Fprintf(w, "not signed: \"kedge keys list sign %s --key FILE\" signs it\n", file)

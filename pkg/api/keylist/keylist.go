@@ -10,8 +10,10 @@
 // A machine takes a list only if its serial number is higher than that of the
 // one it has, if it is signed by a key that the machine trusts at that moment,
 // and if it leaves a key to trust. The time at which a list expires is for its
-// keys: they are trusted no longer then, and what it revokes stays revoked. A
-// clock that is behind leaves an expired list in force and breaks nothing.
+// keys: no release is trusted by them any longer then, and what it revokes stays
+// revoked. They may still sign the next list, or an expired one could never be
+// renewed. A clock that is behind leaves an expired list in force and breaks
+// nothing.
 package keylist
 
 import (
@@ -147,11 +149,19 @@ func (l List) Revokes(id minisign.KeyID) bool {
 // Trusted returns the keys that a machine trusts with this list, besides its
 // own keys: those of its configuration and its image.
 func (l List) Trusted(own []minisign.PublicKey, now time.Time) []minisign.PublicKey {
+	if l.Expired(now) {
+		l.Keys = nil
+	}
+	return l.signers(own)
+}
+
+// signers returns the keys that may sign the next list, whether or not this one
+// has expired.
+func (l List) signers(own []minisign.PublicKey) (trusted []minisign.PublicKey) {
 	all := slices.Clone(own)
-	if listed, err := l.keys(); err == nil && !l.Expired(now) {
+	if listed, err := l.keys(); err == nil {
 		all = append(all, listed...)
 	}
-	var trusted []minisign.PublicKey
 	for _, k := range all {
 		if !l.Revokes(k.ID) && !slices.Contains(trusted, k) {
 			trusted = append(trusted, k)
@@ -177,7 +187,7 @@ func (l List) Next(own []minisign.PublicKey, list, signature []byte, now time.Ti
 	if err != nil {
 		return List{}, err
 	}
-	if err := s.Verify(l.Trusted(own, now), bytes.NewReader(list)); err != nil {
+	if err := s.Verify(l.signers(own), bytes.NewReader(list)); err != nil {
 		return List{}, fmt.Errorf("verify signature: %w", err)
 	}
 	switch {

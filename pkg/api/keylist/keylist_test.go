@@ -94,6 +94,8 @@ func TestNext(t *testing.T) {
 	later := list(9, public(fresh))
 	later.Expires = &future
 	has := list(4, public(fresh))
+	over := list(4, public(fresh), ours.Public())
+	over.Expires = &past
 	without := list(4, public(fresh), ours.Public()) // ours is revoked
 	for _, c := range []struct {
 		name string
@@ -114,6 +116,9 @@ func TestNext(t *testing.T) {
 		{"by a stranger, who is listed in it", has, list(5, public(stranger)), stranger, noon, minisign.ErrUnknownKey},
 		{"expired", has, expired, ours, noon, ErrExpired},
 		{"to expire", has, later, ours, noon, nil},
+		{"after one that has expired, by a key of it", over, later, fresh, noon, nil},
+		{"after one that has expired, by a key that it revokes", over, later, ours, noon, minisign.ErrUnknownKey},
+		{"after one that has expired, by a stranger", over, later, stranger, noon, minisign.ErrUnknownKey},
 		{"expired, with a clock at 1970", has, expired, ours, time.Unix(0, 0), nil},
 		{"nothing left to trust", List{}, list(1, nil, ours.Public()), ours, noon, ErrNone},
 	} {

@@ -35,6 +35,7 @@ type Status struct {
 	Damage    string           `json:"damage,omitempty"`             // what of it is damaged
 	Mend      string           `json:"mend,omitempty"`               // what to do about that
 	Upgrade   string           `json:"upgrade,omitempty"`            // how the last upgrade stands
+	Failure   string           `json:"upgrade_failure,omitempty"`    // which image was not taken since, and why
 	Install   string           `json:"install,omitempty"`            // how an installation goes on
 	State     string           `json:"state,omitempty"`              // why state or data disks cannot be used, and the way out
 	KubeTrial string           `json:"kubernetes_upgrade,omitempty"` // how the last upgrade of Kubernetes alone stands

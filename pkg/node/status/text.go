@@ -47,6 +47,9 @@ func Banner(s Status) string {
 	if s.KubeTrial != "" {
 		field(&b, "Upgrade", s.KubeTrial)
 	}
+	if s.Failure != "" {
+		field(&b, "Last try", s.Failure)
+	}
 	if s.Install != "" {
 		field(&b, "Install", s.Install)
 	}
@@ -200,6 +203,9 @@ func Text(s Status) string {
 	}
 	if s.KubeTrial != "" {
 		line("Upgrade", s.KubeTrial)
+	}
+	if s.Failure != "" {
+		line("Last try", s.Failure)
 	}
 	if s.Install != "" {
 		line("Install", s.Install)

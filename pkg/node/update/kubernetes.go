@@ -102,6 +102,7 @@ type KubeFacts struct {
 	Database  int64      // bytes of the datastore, 0 for none that is copied
 	Snapshots []Snapshot // that are whole, oldest first
 	Free      int64      // bytes
+	Here      int64      // bytes of the image that lie there already, and are moved into their place
 	Busy      string     // what of an upgrade of the system is under way; "" for nothing
 }
 
@@ -118,7 +119,7 @@ func AdmitKube(m release.Manifest, size int64, k Kube, f KubeFacts, p Policy) (r
 	refuse := func(err error, format string, args ...any) (string, error) {
 		return "", fmt.Errorf("refuse Kubernetes %s (%s): %w%s", m.Kubernetes, m.ID, err, fmt.Sprintf(format, args...))
 	}
-	running, need := k.Chosen(f.Own), size+kubeMargin
+	running, need := k.Chosen(f.Own), max(size-f.Here, 0)+kubeMargin
 	if f.Server && step(running.Version, m.Kubernetes) != 0 {
 		need += 2 * f.Database // a snapshot, and what is written when it comes back
 	}
@@ -129,7 +130,7 @@ func AdmitKube(m release.Manifest, size int64, k Kube, f KubeFacts, p Policy) (r
 		return refuse(ErrBusy, ": Kubernetes %s is on trial", k.To)
 	case m.Arch != f.Arch:
 		return refuse(ErrArch, ": %s, this machine is %s", m.Arch, f.Arch)
-	case m.ID == running.ID:
+	case m.ID == running.ID && !p.Same:
 		return refuse(ErrSame, "")
 	case k.IsBad(m.ID) != "" && !p.Bad:
 		return refuse(ErrBad, ": %s", k.IsBad(m.ID))
@@ -194,8 +195,8 @@ func step(a, b string) int {
 
 // A KubeStore keeps the images of Kubernetes.
 type KubeStore interface {
-	// Put writes an image, whole or not at all, and reads it back. Others than
-	// those to keep go.
+	// Put writes an image, whole or not at all, and reads it back; one that lies in
+	// a file of its own may be moved instead. Others than those to keep go.
 	Put(ctx context.Context, i *release.Image, keep ...string) error
 }
 
@@ -304,13 +305,19 @@ func GiveUpKube(k Kube, reason string, save func(Kube) error) error {
 	return save(k)
 }
 
-// KeepDatastore lets a trial that is given up end without its snapshot, which
-// may be damaged: what ran before finds what the newer one has left.
+// KeepDatastore lets a trial that is given up, or cannot begin, end without its
+// snapshot, which may be damaged or find no room: what ran before finds what the
+// newer one has left.
 func KeepDatastore(k Kube, save func(Kube) error) error {
-	if k.Phase != Trial || k.Undecided() || k.Snapshot == "" {
+	over := k.Phase == Trial && !k.Undecided() && k.Snapshot != ""
+	stuck := k.Phase == Armed && k.Snapshot+k.Restore != ""
+	if !over && !stuck {
 		return errors.New("no trial waits for its datastore")
 	}
-	k.Snapshot, k.Unsaved = "", "not brought back: somebody kept what is there"
+	if stuck && k.Reason == "" {
+		k.Reason = "its datastore could not be made ready"
+	}
+	k.Snapshot, k.Restore, k.Unsaved = "", "", "not brought back: somebody kept what is there"
 	return save(k)
 }
 
@@ -400,7 +407,8 @@ func (k Kube) AdmitSystem(own string) error {
 func (k Kube) Guard(ctx context.Context, m KubeMachine, own string, trial bool, save func(Kube) error) (_ Kube, note string, err error) {
 	runs := k.Chosen(own).Version
 	switch {
-	case trial && k.Held == "" && step(k.Datastore, runs) > 0:
+	// What is held may be from an upgrade before, if no start has come since.
+	case trial && (k.Held == "" || k.HeldFor != runs) && step(k.Datastore, runs) > 0:
 		name, err := m.Save(ctx, k.Datastore, runs)
 		if errors.Is(err, ErrNoDatastore) {
 			return k, "", nil

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/sys/atomicfile"
@@ -62,6 +63,7 @@ func (KernelMounts) Table() ([]mount.Mounted, error) { return mount.Table() }
 type KubeFiles struct {
 	Dir    string // of the images
 	Seen   string // folder where the one in use is mounted
+	Moves  string // file with the image for Put, which may be moved away; "" copies
 	Mounts Mounts
 	Snapshots
 }
@@ -113,6 +115,12 @@ func (f KubeFiles) Put(ctx context.Context, i *release.Image, keep ...string) er
 		return err
 	}
 	id := i.Manifest.ID
+	if f.Moves != "" {
+		err := f.adopt(ctx, id)
+		if !errors.Is(err, syscall.EXDEV) {
+			return err
+		}
+	}
 	to, err := atomicfile.Create(f.path(id), 0o600)
 	if err != nil {
 		return err
@@ -128,6 +136,18 @@ func (f KubeFiles) Put(ctx context.Context, i *release.Image, keep ...string) er
 		return fmt.Errorf("read back: %w", err)
 	}
 	return to.Commit()
+}
+
+// adopt moves the image that is to be put. One on another file system stays where
+// it is.
+func (f KubeFiles) adopt(ctx context.Context, id string) error {
+	if err := f.check(ctx, f.Moves, id); err != nil {
+		return err
+	}
+	if err := os.Chmod(f.Moves, 0o600); err != nil {
+		return err
+	}
+	return atomicfile.Adopt(f.Moves, f.path(id))
 }
 
 // prune deletes the images that are not to be kept, and what is left of those

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -174,6 +175,56 @@ func TestKubeFiles(t *testing.T) {
 	}
 	if err := f.Check(two.Manifest.ID); !errors.Is(err, release.ErrDamaged) {
 		t.Errorf("Check of another release under its name = %v", err)
+	}
+}
+
+// TestPutMoves: an image that was fetched is moved into its place, so that its room
+// is not needed twice. Another than the one that is meant stays where it is.
+func TestPutMoves(t *testing.T) {
+	image := kubeISO(t, "v1.37.0")
+	whole, err := io.ReadAll(image.Reader())
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := bytes.Clone(whole)
+	damaged[bytes.Index(damaged, []byte("stands in for"))] ^= 1
+	other, err := io.ReadAll(kubeISO(t, "v1.37.1").Reader())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name  string
+		bytes []byte
+		want  error
+	}{
+		{"the image", whole, nil},
+		{"a damaged one", damaged, release.ErrDamaged},
+		{"another one", other, release.ErrDamaged},
+	} {
+		dir := t.TempDir()
+		f := KubeFiles{Dir: filepath.Join(dir, "kubernetes"), Moves: filepath.Join(dir, "kubernetes.img")}
+		if err := os.WriteFile(f.Moves, c.bytes, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.Stat(f.Moves)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Put(t.Context(), image); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			t.Errorf("%s: Put = %v, want %v", c.name, err, c.want)
+		}
+		place := f.path(image.Manifest.ID)
+		if c.want != nil {
+			place = f.Moves
+		}
+		after, err := os.Stat(place)
+		if err != nil || !os.SameFile(before, after) {
+			t.Errorf("%s: it is not at %s: %v", c.name, place, err)
+		}
+		entries, err := os.ReadDir(f.Dir)
+		if err != nil || (len(entries) == 1) != (c.want == nil) {
+			t.Errorf("%s: kept are %v, %v", c.name, entries, err)
+		}
 	}
 }
 

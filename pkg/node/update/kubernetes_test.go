@@ -113,6 +113,10 @@ func TestAdmitKube(t *testing.T) {
 		{"while the system changes", manifest(nextKube), Kube{}, with(server, func(f *KubeFacts) { f.Busy = "0.2.0 is armed" }), Policy{}, "", ErrBusy},
 		{"no room for the image", manifest(sameKube), Kube{}, with(server, func(f *KubeFacts) { f.Free = 163 * mib }), Policy{}, "", ErrSpace},
 		{"room for the image alone", manifest(sameKube), Kube{}, with(server, func(f *KubeFacts) { f.Free = 164 * mib }), Policy{}, "", nil},
+		{"room for an image that is here", manifest(sameKube), Kube{}, with(server, func(f *KubeFacts) { f.Free, f.Here = 64*mib, 100*mib }), Policy{}, "", nil},
+		{"an image that is here, and no room", manifest(sameKube), Kube{}, with(server, func(f *KubeFacts) { f.Free, f.Here = 63*mib, 100*mib }), Policy{}, "", ErrSpace},
+		{"an image that is here, and room for a snapshot", manifest(nextKube), Kube{}, with(server, func(f *KubeFacts) { f.Free, f.Here = 84*mib, 100*mib }), Policy{}, "", nil},
+		{"an image that is here, and none for a snapshot", manifest(nextKube), Kube{}, with(server, func(f *KubeFacts) { f.Free, f.Here = 83*mib, 100*mib }), Policy{}, "", ErrSpace},
 		{"no room for a snapshot", manifest(nextKube), Kube{}, with(server, func(f *KubeFacts) { f.Free = 183 * mib }), Policy{}, "", ErrSpace},
 		{"a worker before its server", manifest(nextKube), Kube{}, worker, Policy{}, "", ErrSkew},
 		{"a worker before its server, put aside", manifest(nextKube), Kube{}, worker, Policy{Early: true}, "", nil},
@@ -508,6 +512,57 @@ func TestSystemTakenBack(t *testing.T) {
 	k, note, err := k.Settled(next, true).Guard(t.Context(), m, next, false, func(Kube) error { return nil })
 	if err != nil || k.Held != "" || note != "" || m.datastore != next {
 		t.Errorf("committed: %+v, datastore of %s, note %q, %v", k, m.datastore, note, err)
+	}
+}
+
+// TestSecondUpgrade: the machine does not restart between two upgrades of a minor
+// version. The second has its own snapshot, and comes back with that.
+func TestSecondUpgrade(t *testing.T) {
+	const next, last = "v1.37.0", "v1.38.0"
+	save := func(Kube) error { return nil }
+	m := &kubeMachine{snapshots: map[string]string{}, datastore: own}
+	k, _, err := Kube{Datastore: own}.Guard(t.Context(), m, next, true, save)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, m.datastore = k.Settled(next, true), next
+	if k, _, err = k.Guard(t.Context(), m, last, true, save); err != nil || k.HeldFor != last {
+		t.Fatalf("held for %q, %v", k.HeldFor, err)
+	}
+	m.datastore = "migrated"
+	if _, note, err := k.Guard(t.Context(), m, next, false, save); err != nil || m.datastore != next || note == "" {
+		t.Errorf("taken back: datastore of %s, note %q, %v", m.datastore, note, err)
+	}
+}
+
+// TestKeepDatastoreEnds: a snapshot that finds no room, before the trial or after it,
+// does not keep Kubernetes from starting for good.
+func TestKeepDatastoreEnds(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		k    Kube
+		ok   bool
+	}{
+		{"given up", Kube{State: State{Phase: Trial, Reason: "x"}, Snapshot: "s"}, true},
+		{"armed, on a snapshot", Kube{State: State{Phase: Armed}, Restore: "s"}, true},
+		{"armed, with one taken", Kube{State: State{Phase: Armed}, Snapshot: "s", Restore: "r"}, true},
+		{"armed, without", Kube{State: State{Phase: Armed}}, false},
+		{"on trial", Kube{State: State{Phase: Trial}, Snapshot: "s"}, false},
+		{"nothing", Kube{}, false},
+	} {
+		var kept Kube
+		err := KeepDatastore(c.k, func(k Kube) error { kept = k; return nil })
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if !c.ok {
+			continue
+		}
+		m := &kubeMachine{snapshots: map[string]string{}, datastore: own}
+		now, _, _, err := kept.Prepare(t.Context(), m, own, noon, func(Kube) error { return nil })
+		if err != nil || now.Phase != RolledBack || m.datastore != own {
+			t.Errorf("%s: %q, datastore of %s, %v", c.name, now.Phase, m.datastore, err)
+		}
 	}
 }
 

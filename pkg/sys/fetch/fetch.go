@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/kedgeos/kedge/pkg/sys/atomicfile"
@@ -52,7 +53,8 @@ type Options struct {
 	// Keep makes File leave path.part when a transfer breaks for good, with a
 	// mark that says where it is from; the next File from there goes on with it,
 	// unless the source has changed. A whole file with a mark is not fetched
-	// again while its source stays the same. Two at a time must not write the
+	// again while its source stays the same: the same ETag, or, where there is none,
+	// the same time of change and size. Two at a time must not write the
 	// same path.
 	Keep bool
 
@@ -103,8 +105,9 @@ func (o Options) filled() Options {
 // File downloads url to path. While it runs the bytes stand in path.part,
 // which is removed when the download fails for good, unless it is to be kept;
 // path itself appears only whole and checked. The error wraps ErrTooLarge,
-// ErrDigest or ErrStatus when another try would not help; after the first two
-// nothing is kept.
+// ErrDigest or ErrStatus when another try would not help; after ErrDigest
+// nothing is kept. What is too large may be kept: the limit may be of the room
+// there is now. See Forget.
 func File(ctx context.Context, url, path string, o Options) error {
 	o = o.filled()
 	part, err := os.OpenFile(path+".part", os.O_CREATE|os.O_RDWR, 0o644)
@@ -117,7 +120,11 @@ func File(ctx context.Context, url, path string, o Options) error {
 		switch {
 		case !o.Keep:
 			os.Remove(part.Name())
-		case errors.Is(err, ErrTooLarge), errors.Is(err, ErrDigest), errors.Is(err, errWrite):
+		case errors.Is(err, errWrite) && errors.Is(err, syscall.ENOSPC):
+			if back := t.done - spare; back <= 0 || part.Truncate(back) != nil {
+				os.Remove(part.Name())
+			}
+		case errors.Is(err, ErrDigest), errors.Is(err, errWrite):
 			err = errors.Join(err, Forget(path))
 		case t.done == 0:
 			os.Remove(part.Name())
@@ -126,6 +133,10 @@ func File(ctx context.Context, url, path string, o Options) error {
 	}
 	return nil
 }
+
+// spare is what a part gives back to a file system that it has filled, in bytes:
+// others write there too.
+const spare = 64 << 20
 
 func (t *transfer) file(ctx context.Context, path string, part *os.File) error {
 	begin := func() error { return t.restart(nil) }
@@ -200,7 +211,7 @@ type transfer struct {
 	done  int64
 	size  int64        // of the whole file; -1 unknown
 	tag   string       // what must not have changed when resuming
-	whole string       // tag of the file that is there whole; "" for none
+	whole mark         // of the file that is there whole; zero for none
 	begun func() error // called when other content begins to come; nil for nothing
 }
 
@@ -209,8 +220,10 @@ var errUnchanged = errors.New("unchanged")
 
 func (t *transfer) run(ctx context.Context) error {
 	delay := t.o.Delay
+	// A server that cannot resume starts again each time: what came before is no
+	// progress when it comes once more.
+	furthest := t.done
 	for tries := t.o.Tries; ; {
-		before := t.done
 		err := t.attempt(ctx)
 		if err == nil {
 			return t.check()
@@ -221,8 +234,8 @@ func (t *transfer) run(ctx context.Context) error {
 		if permanent(err) {
 			return err
 		}
-		if t.done > before {
-			tries, delay = t.o.Tries, t.o.Delay
+		if t.done > furthest {
+			furthest, tries, delay = t.done, t.o.Tries, t.o.Delay
 		}
 		if tries--; tries <= 0 {
 			return fmt.Errorf("give up after %d tries: %w", t.o.Tries, err)
@@ -289,11 +302,11 @@ func (t *transfer) ask(ctx context.Context, dog *time.Timer) error {
 		if t.tag != "" {
 			req.Header.Set("If-Range", t.tag)
 		}
-	case strings.HasPrefix(t.whole, `"`):
-		req.Header.Set("If-None-Match", t.whole)
-	case t.whole != "":
-		req.Header.Set("If-Modified-Since", t.whole)
+	case strings.HasPrefix(t.whole.Tag, `"`):
+		req.Header.Set("If-None-Match", t.whole.Tag)
 	}
+	// Where a time is all there is, If-Modified-Since would not tell of a file that
+	// was replaced by an older one: the answer's head is compared instead.
 	resp, err := t.o.Client.Do(req)
 	if err != nil {
 		return err
@@ -315,16 +328,20 @@ func (t *transfer) begin(resp *http.Response) error {
 		if err := t.cut(t.done); err != nil {
 			return err
 		}
-	case code == http.StatusNotModified && t.whole != "":
+	case code == http.StatusNotModified && t.whole.Tag != "":
 		return errUnchanged
 	case code == http.StatusOK:
+		tag := resp.Header.Get("ETag")
+		if strings.HasPrefix(tag, "W/") || tag == "" {
+			tag = resp.Header.Get("Last-Modified")
+		}
+		if now := (mark{t.url, tag, resp.ContentLength}); tag != "" && now == t.whole {
+			return errUnchanged
+		}
 		if err := t.restart(nil); err != nil {
 			return err
 		}
-		t.size, t.tag, t.whole = resp.ContentLength, resp.Header.Get("ETag"), ""
-		if strings.HasPrefix(t.tag, "W/") || t.tag == "" {
-			t.tag = resp.Header.Get("Last-Modified")
-		}
+		t.size, t.tag, t.whole = resp.ContentLength, tag, mark{}
 	case code == http.StatusRequestedRangeNotSatisfiable:
 		return t.restart(fmt.Errorf("server answered %s", resp.Status))
 	case code >= 500 || code == http.StatusRequestTimeout || code == http.StatusTooManyRequests:

@@ -200,7 +200,7 @@ func TestWholeFileIsNotFetchedAgain(t *testing.T) {
 		want := `"one"`
 		if dated {
 			s.tag, s.modified = "", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-			want = "Fri, 02 Jan 2026 03:04:05 GMT"
+			want = "" // a time does not tell of an older file: the heads are compared
 		}
 		for range 2 {
 			if err := File(t.Context(), s.URL, path, quick()); err != nil {
@@ -219,6 +219,97 @@ func TestWholeFileIsNotFetchedAgain(t *testing.T) {
 		}
 		if got, _ := os.ReadFile(path); !bytes.Equal(got, s.data) {
 			t.Error("the changed file was not fetched")
+		}
+	}
+}
+
+// A server without ETags that has taken a release back has an older file than
+// the one that was fetched.
+func TestWholeFileByItsTime(t *testing.T) {
+	made := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, c := range []struct {
+		name     string
+		size     int
+		modified time.Time
+		kept     bool
+	}{
+		{"the same", 2 << 20, made, true},
+		{"newer", 2 << 20, made.Add(time.Hour), false},
+		{"older", 2 << 20, made.Add(-time.Hour), false},
+		{"another size", 1 << 20, made, false},
+		{"no time any more", 2 << 20, time.Time{}, false},
+	} {
+		s, path := newSource(t, noise(2<<20, 1)), filepath.Join(t.TempDir(), "file")
+		s.tag, s.modified = "", made
+		if err := File(t.Context(), s.URL, path, quick()); err != nil {
+			t.Fatal(err)
+		}
+		had := s.data
+		s.data, s.modified = noise(c.size, 2), c.modified
+		if err := File(t.Context(), s.URL, path, quick()); err != nil {
+			t.Fatal(err)
+		}
+		want := s.data
+		if c.kept {
+			want = had
+		}
+		if got, _ := os.ReadFile(path); !bytes.Equal(got, want) {
+			t.Errorf("%s: kept should be %v", c.name, c.kept)
+		}
+	}
+}
+
+// A server that knows no ranges, on a link that breaks here and there, is not
+// asked for ever.
+func TestNoProgressEndsIt(t *testing.T) {
+	const mib = 1 << 20
+	data, asked := noise(3*mib, 1), 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Del("Range")
+		if asked++; asked < 40 {
+			w = &stopping{w, mib * (1 + asked%2), "", r.Context()}
+		}
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	}))
+	defer s.Close()
+	o := quick()
+	o.Tries = 4
+	err := File(t.Context(), s.URL, filepath.Join(t.TempDir(), "file"), o)
+	if err == nil || asked > 8 {
+		t.Errorf("File = %v after %d requests", err, asked)
+	}
+}
+
+// A limit may be of the room there is now: what came stays for another day.
+func TestPartOfWhatIsTooLarge(t *testing.T) {
+	const mib = 1 << 20
+	for name, sized := range map[string]bool{"its size is known": true, "its size is not known": false} {
+		s, path := newSource(t, noise(4*mib, 1)), filepath.Join(t.TempDir(), "file")
+		s.stop = 3 * mib
+		if err := File(t.Context(), s.URL, path, Options{Keep: true, Tries: 1}); err == nil {
+			t.Fatal("a cut transfer succeeded")
+		}
+		if m := readMark(path); !sized {
+			m.Size = -1
+			if err := m.write(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.stop = 0
+		o := quick()
+		o.Limit = 3 * mib
+		if err := File(t.Context(), s.URL, path, o); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%s: File = %v", name, err)
+		}
+		if held := Held(path); held < 2*mib {
+			t.Errorf("%s: %d bytes are left", name, held)
+		}
+		s.requests()
+		if err := File(t.Context(), s.URL, path, quick()); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.requests(); !strings.HasPrefix(got, "bytes=") {
+			t.Errorf("%s: asked for %q", name, got)
 		}
 	}
 }

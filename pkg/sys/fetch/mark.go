@@ -51,6 +51,10 @@ func Forget(path string) error {
 	return all
 }
 
+// Held is how many bytes of its file system a file holds with its part, those
+// that are there: what a download to path need not ask for.
+func Held(path string) int64 { return Allocated(path) + Allocated(path+".part") }
+
 // torn is how much of the end of an earlier part is not believed, in bytes: a
 // power cut may have left other things there.
 const torn = 1 << 20
@@ -62,7 +66,7 @@ func (t *transfer) resume(path string, part *os.File) error {
 		return t.restart(nil)
 	}
 	if info, err := os.Stat(path); err == nil && info.Size() == m.Size {
-		t.whole = m.Tag
+		t.whole = m
 		return t.restart(nil)
 	}
 	size, err := part.Seek(0, io.SeekEnd)
