@@ -51,47 +51,58 @@ func (d *daemon) upgrades(ctx context.Context) {
 }
 
 func (d *daemon) upgrade(ctx context.Context) error {
-	onTrial, err := d.bootedUpgrade()
+	running, onTrial, err := d.bootedUpgrade()
 	if err != nil || !onTrial {
 		return err
 	}
-	return d.trial(ctx)
+	return d.trial(ctx, running)
 }
 
 // bootedUpgrade notes what this boot says of the last upgrade, and tells
-// whether a trial runs.
-func (d *daemon) bootedUpgrade() (bool, error) {
+// whether a trial runs. That a full disk does not take a note of the trial is no
+// reason to leave it without its end.
+func (d *daemon) bootedUpgrade() (running update.Running, onTrial bool, err error) {
 	u, err := openUpgrader(d.record, filelock.Wait)
 	if err != nil {
-		return false, err
+		return running, false, err
 	}
 	defer u.close()
 	for _, n := range u.notes {
 		d.log.Warn("boot record mended: ", n)
 	}
 	before := u.state
-	if now := before.Booted(u.running, time.Now().UTC()); now.Phase != before.Phase {
-		if err := u.save(now); err != nil {
-			return false, err
+	if now := before.Booted(u.running, time.Now().UTC()); now.Phase != before.Phase || now.Last != before.Last {
+		// GRUB may have starts left of a trial that is over by this.
+		if now.Phase == update.RolledBack && !u.running.Unarmed {
+			if err := u.slots.Disarm(); err != nil {
+				return u.running, false, err
+			}
+		}
+		if err := u.save(now); err != nil && now.Phase != update.Trial {
+			return u.running, false, err
+		} else if err != nil {
+			d.log.Error("upgrade: ", err)
+			u.state = now
 		}
 		d.tellUpgrade(now.Text())
 	}
 	d.setUpgrade(u.state.Text())
 	d.setTrial(u.running.Trial)
 	d.knowBoot()
-	return u.state.Phase == update.Trial, nil
+	return u.running, u.state.Phase == update.Trial, nil
 }
 
 // trial waits until the node is healthy and stays so, and commits; or gives the
 // release up when that takes too long. Whoever is quicker, by "kedge upgrade
 // confirm" or "rollback", has decided.
-func (d *daemon) trial(ctx context.Context) error {
+func (d *daemon) trial(ctx context.Context, running update.Running) error {
 	var probation update.Probation
 	for {
 		state, err := update.Load(update.StateFile)
 		if err != nil {
 			return err
 		}
+		state = state.Booted(running, time.Now().UTC()) // if that could not be saved
 		if !state.Undecided() {
 			return d.endTrial(ctx, "")
 		}
@@ -121,12 +132,18 @@ func (d *daemon) endTrial(ctx context.Context, reason string) error {
 		return err
 	}
 	defer u.close()
+	u.state = u.state.Booted(u.running, time.Now().UTC())
 	switch {
 	case u.state.Phase != update.Trial && u.running.Trial:
 		return fmt.Errorf("%s no longer knows of the trial that runs", update.StateFile)
 	case u.state.Phase != update.Trial: // it was confirmed
 	case reason == "" && u.state.Undecided():
 		if err := update.Commit(u.slots, u.state, u.save); err != nil {
+			return err
+		}
+		d.tellUpgrade(u.state.Text())
+	case u.state.Undecided() && u.state.Last:
+		if err := update.Keep(u.slots, u.state, reason, u.save); err != nil {
 			return err
 		}
 		d.tellUpgrade(u.state.Text())

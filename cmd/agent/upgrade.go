@@ -23,7 +23,6 @@ import (
 	"github.com/kedgeos/kedge/pkg/node/slot"
 	"github.com/kedgeos/kedge/pkg/node/source"
 	"github.com/kedgeos/kedge/pkg/node/update"
-	"github.com/kedgeos/kedge/pkg/sys/fetch"
 	"github.com/kedgeos/kedge/pkg/sys/filelock"
 	"github.com/kedgeos/kedge/pkg/sys/power"
 )
@@ -38,16 +37,18 @@ const (
 
 // An upgrader changes the slots of this machine; one at a time does.
 type upgrader struct {
-	lock    *filelock.Lock // nil for one that only reads
-	slots   update.System
-	running update.Running
-	record  slot.Record
-	notes   []string // what of the record was mended
-	state   update.State
-	policy  config.Upgrade
-	digest  string // of the OCI image that the present one came in
-	damage  string // of the file system for state; "" when it is sound
-	report  func(step string, done, total int64)
+	lock     *filelock.Lock // nil for one that only reads
+	slots    update.System
+	running  update.Running
+	record   slot.Record
+	notes    []string // what of the record was mended
+	state    update.State
+	policy   config.Upgrade
+	keyFiles string // pattern of the system's own public keys; "" for those of the running one
+	verb     string // what is done with an image, for who watches; "" means upgrade
+	digest   string // of the OCI image that the present one came in
+	damage   string // of the file system for state; "" when it is sound
+	report   func(step string, done, total int64)
 }
 
 // openUpgrader reads how this machine's upgrade stands. Lock says how to meet
@@ -90,7 +91,7 @@ func openUpgrader(record boot.Record, lock func(path string) (*filelock.Lock, er
 func (u *upgrader) readRecord() (err error) {
 	if u.record, u.notes, err = u.slots.Record(); err == nil {
 		u.running.Trial = u.running.Trial && u.record.Good != u.running.Slot
-		u.running.Unarmed = u.record.Trial == ""
+		u.running.Good, u.running.Unarmed = u.record.Good, u.record.Trial == ""
 	}
 	return err
 }
@@ -158,6 +159,9 @@ func upgradeCommand() *cli.Command {
 	}
 	return &cli.Command{Name: "upgrade", Short: "put another release on this machine", Sub: []*cli.Command{
 		verb("check", "IMAGE", "say whether an image may be put on this machine: "+source.Forms, filelock.Try, flags, func(ctx context.Context, env cli.Env, u *upgrader) error {
+			if err := u.idle(); err != nil {
+				return err
+			}
 			i, closer, err := u.admit(ctx, env, o)
 			if err != nil {
 				return err
@@ -207,7 +211,7 @@ func upgradeCommand() *cli.Command {
 			fs.BoolVar(&o.keep, "keep-datastore", false, "with --kubernetes: go back without the datastore's snapshot, when that cannot be read")
 			fs.BoolVar(&o.policy.Downgrade, "allow-downgrade", false, "with --kubernetes: go back to an older version, with the datastore from before when it is another minor version")
 		}, func(ctx context.Context, env cli.Env, u *upgrader) error {
-			return u.rollback(ctx)
+			return u.rollback(ctx, env)
 		}),
 		jobCommand(),
 	}}
@@ -232,7 +236,7 @@ func upgradeHint(err error) error {
 		return cli.Hint(err, "go through a release that may follow this one; --allow-jump takes it as it is")
 	case errors.Is(err, update.ErrRevoked):
 		return cli.Hint(err, "sign it with a key that \"kedge upgrade keys\" lists")
-	case errors.Is(err, release.ErrUnsigned), errors.Is(err, minisign.ErrUnknownKey):
+	case errors.Is(err, release.ErrUnsigned), errors.Is(err, release.ErrPartial), errors.Is(err, minisign.ErrUnknownKey):
 		return cli.Hint(err, "sign it with \"kedge sign\" and a key in upgrade.keys, or set upgrade.allow_unsigned")
 	case errors.Is(err, update.ErrState):
 		return cli.Hint(err, "no trial of a release could end well; "+boot.StateAdvice)
@@ -244,8 +248,21 @@ func upgradeHint(err error) error {
 	return err
 }
 
+// idle refuses a transfer while a trial runs: it would keep the lock that whoever
+// decides about the trial waits for.
+func (u *upgrader) idle() error {
+	if u.running.Trial {
+		return fmt.Errorf("%w: %s is on trial", update.ErrBusy, u.running.Release)
+	}
+	return nil
+}
+
 func (u *upgrader) stage(ctx context.Context, env cli.Env, o upgradeOptions) error {
+	if err := u.idle(); err != nil {
+		return err
+	}
 	i, closer, err := u.admit(ctx, env, o)
+	noteFailure(failureFile, env.Args, err, time.Now())
 	if err != nil {
 		return err
 	}
@@ -268,7 +285,7 @@ func (u *upgrader) stage(ctx context.Context, env cli.Env, o upgradeOptions) err
 	if err != nil {
 		return err
 	}
-	if err := fetch.Forget(upgradeImage); err != nil { // it lies in the slot now
+	if err := forget(upgradeImage); err != nil { // it lies in the slot now
 		fmt.Fprintf(env.Stderr, "kedge: upgrade: %v\n", err)
 	}
 	fmt.Fprintln(env.Stdout, u.state.Text())
@@ -332,39 +349,48 @@ func (u *upgrader) status(w io.Writer) error {
 	return kubernetesStatus(w)
 }
 
-// rollback goes back, and starts the machine anew.
-func (u *upgrader) rollback(ctx context.Context) error {
-	if err := u.back("somebody took it back"); err != nil {
+// rollback goes back, and starts the machine anew unless the release before runs.
+func (u *upgrader) rollback(ctx context.Context, env cli.Env) error {
+	restart, err := u.back("somebody took it back")
+	if err != nil {
+		return err
+	}
+	if !restart {
+		_, err := fmt.Fprintln(env.Stdout, u.state.Text())
 		return err
 	}
 	_, init := sockets()
 	return initHint(init.Power(ctx, power.Reboot))
 }
 
-// back ends a trial, or makes the other slot the one to start when that is the
-// release before this one. It counts with the next start. Why is what is said of
-// a trial.
-func (u *upgrader) back(why string) error {
-	switch u.state.Phase {
-	case update.Trial:
-		return update.GiveUp(u.slots, u.state, why, u.save)
-	case update.Committed:
+// back ends a trial, one that is to come too, or makes the other slot the one to
+// start when that is the release before this one. It counts with the next start,
+// if it wants one. Why is what is said of a trial.
+func (u *upgrader) back(why string) (restart bool, err error) {
+	switch {
+	case u.state.Phase == update.Trial:
+		return true, update.GiveUp(u.slots, u.state, why, u.save)
+	case u.state.Phase == update.Armed:
+		return false, update.Unarm(u.slots, u.state, u.save)
+	case u.state.Phase == update.Committed && u.state.Slot != u.running.Slot:
+		return false, update.Return(u.slots, u.state, u.running, why, u.save)
+	case u.state.Phase == update.Committed:
 		if u.state.From.ID == "" {
-			return fmt.Errorf("slot %s did not start: there is no release to go back to", slot.Other(u.running.Slot))
+			return false, fmt.Errorf("slot %s did not start: there is no release to go back to", slot.Other(u.running.Slot))
 		}
 		if err := u.mayReturn(); err != nil {
-			return err
+			return false, err
 		}
 		s := u.state
 		s.Phase, s.Slot = update.Staged, slot.Other(u.running.Slot)
 		s.To, s.From = s.From, u.running.Release
 		s.Terms = update.Terms{}
 		if err := u.save(s); err != nil {
-			return err
+			return false, err
 		}
-		return update.Arm(u.slots, u.state, slot.MaxTries, u.save)
+		return true, update.Arm(u.slots, u.state, slot.MaxTries, u.save)
 	}
-	return errors.New("there is no release to go back to: none was upgraded from on this machine")
+	return false, errors.New("there is no release to go back to: none was upgraded from on this machine")
 }
 
 // mayReturn says why the release in the other slot may not come back.

@@ -162,9 +162,6 @@ func (m *asked) Stage(ctx context.Context, p ask.Part, i ask.Image, s ask.Stage,
 			return err
 		}
 		defer u.close()
-		if u.facts.Busy != "" { // before all of it is fetched
-			return fmt.Errorf("%w: %s", update.ErrBusy, u.facts.Busy)
-		}
 		u.report = report
 		return u.stage(ctx, env, o)
 	}
@@ -245,8 +242,9 @@ func (m *asked) Confirm(ctx context.Context, c ask.Confirm) error {
 			return err
 		}
 		defer u.close()
-		u.k.Hold = false
-		return u.save(u.k)
+		k := u.k
+		k.Hold = false
+		return k.Save(update.KubeFile) // since when it runs stays: the node is heard since then
 	}
 	u, err := m.upgrader()
 	if err != nil {
@@ -268,7 +266,7 @@ func (m *asked) Back(ctx context.Context, b ask.Rollback) (restart bool, err err
 		return false, err
 	}
 	defer u.close()
-	return true, u.back(cmp.Or(b.Reason, "the cluster took it back"))
+	return u.back(cmp.Or(b.Reason, "the cluster took it back"))
 }
 
 func (m *asked) kubernetesBack(ctx context.Context, b ask.Rollback) error {
@@ -342,7 +340,7 @@ var reasons = []struct {
 	{update.ErrDowngrade, ask.Downgrade}, {update.ErrBad, ask.KnownBad},
 	{update.ErrSkew, ask.Skew}, {update.ErrOlder, ask.Skew},
 	{update.ErrSpace, ask.Space}, {source.ErrRoom, ask.Space}, {update.ErrTooLarge, ask.Space}, {fetch.ErrTooLarge, ask.Space},
-	{release.ErrUnsigned, ask.Untrusted}, {minisign.ErrUnknownKey, ask.Untrusted}, {minisign.ErrSignature, ask.Untrusted}, {update.ErrRevoked, ask.Untrusted},
+	{release.ErrUnsigned, ask.Untrusted}, {release.ErrPartial, ask.Untrusted}, {minisign.ErrUnknownKey, ask.Untrusted}, {minisign.ErrSignature, ask.Untrusted}, {update.ErrRevoked, ask.Untrusted},
 	{registry.ErrNotFound, ask.NotFound}, {registry.ErrUnauthorized, ask.Unauthorized},
 	{registry.ErrDigest, ask.Damaged}, {release.ErrDamaged, ask.Damaged}, {release.ErrManifest, ask.Damaged},
 }

@@ -385,7 +385,7 @@ func (c *Room) promises(ctx context.Context, i *replay.Image, marks []record.Mar
 	}
 	// The next start draws its conclusions from the state and the record.
 	name, trial, _ := slot.Next(f.record)
-	next := s.upgrade.Booted(update.Running{Slot: name, Trial: trial, Unarmed: f.record.Trial == ""}, time.Now())
+	next := s.upgrade.Booted(update.Running{Slot: name, Trial: trial, Good: f.record.Good, Unarmed: f.record.Trial == ""}, time.Now())
 	if f.record.Trial == "" && s.upgrade.Phase == update.Armed && next.IsBad(s.upgrade.To.ID) != "" {
 		miss("release %s is called bad, but was never started", s.upgrade.To)
 	}

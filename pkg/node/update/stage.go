@@ -89,11 +89,18 @@ type Slots interface {
 	Commit(slot string) error
 }
 
-// Stage writes an image to the idle slot. The caller has admitted and verified
-// it. Save is called with the state before and after the slot is written.
+// Stage writes an image to the slot that does not run. The caller has admitted
+// and verified it. When that slot is the committed one, the running one becomes it
+// first: what is half written, or never had a trial, is nothing to start from.
+// Save is called with the state before and after the slot is written.
 func Stage(ctx context.Context, m Slots, i *release.Image, r Running, s State, progress func(int64), save func(State) error) error {
 	to := slot.Other(r.Slot)
 	s.Phase, s.Slot, s.Reason, s.Terms = Idle, "", "", Terms{}
+	if r.Strays() {
+		if err := m.Commit(r.Slot); err != nil {
+			return err
+		}
+	}
 	if err := m.Disarm(); err != nil {
 		return err
 	}
@@ -150,15 +157,56 @@ func Forget(m Slots, s State, save func(State) error) error {
 	return save(s)
 }
 
+// Keep commits what is on trial although it is not healthy: the other slot does
+// not start, and a machine that somebody can reach is better than one that
+// restarts for ever.
+func Keep(m Slots, s State, reason string, save func(State) error) error {
+	if s.Phase != Trial || !s.Last {
+		return errors.New("nothing is on trial for want of another slot")
+	}
+	if err := m.Commit(s.Slot); err != nil {
+		return err
+	}
+	s.Phase, s.Reason = Committed, reason
+	return save(s)
+}
+
+// Unarm takes back that the next start is a trial: the release stays staged.
+func Unarm(m Slots, s State, save func(State) error) error {
+	if s.Phase != Armed {
+		return errors.New("nothing is armed")
+	}
+	if err := m.Disarm(); err != nil {
+		return err
+	}
+	s.Phase = Staged
+	return save(s)
+}
+
+// Return makes the running slot the committed one, when it is the one from before
+// the last upgrade: the machine has gone back already.
+func Return(m Slots, s State, r Running, why string, save func(State) error) error {
+	if s.Phase != Committed || s.Slot == r.Slot {
+		return errors.New("the release before the last upgrade does not run")
+	}
+	if err := m.Commit(r.Slot); err != nil {
+		return err
+	}
+	s.Phase, s.Reason = RolledBack, why
+	return save(s)
+}
+
 // GiveUp ends the running trial: the next start is the committed slot, which
-// then tells the reason. The caller restarts the machine.
+// then tells the reason. That there is no room to note it keeps nobody from
+// going back. The caller restarts the machine.
 func GiveUp(m Slots, s State, reason string, save func(State) error) error {
 	if s.Phase != Trial {
 		return errors.New("nothing is on trial")
 	}
 	s.Reason = reason
-	if err := save(s); err != nil {
-		return err
+	unsaved := save(s)
+	if err := m.Disarm(); err != nil {
+		return errors.Join(unsaved, err)
 	}
-	return m.Disarm()
+	return nil
 }

@@ -57,6 +57,7 @@ type State struct {
 	Changed time.Time `json:"changed"`
 	Bad     []Bad     `json:"bad,omitempty"`
 	Boot    string    `json:"boot,omitempty"` // in which this was noted; "" when it is not known
+	Last    bool      `json:"last,omitempty"` // on trial again, after it was given up: the committed slot has not started twice
 
 	// Digests are those of the OCI images that releases came in, by the ID of the
 	// release. One that came otherwise has none.
@@ -157,6 +158,7 @@ type Running struct {
 	Slot  string // a or b; "" for a system that is not installed
 	Trial bool
 	Boot  string // the kernel's name for it; "" when it is not known
+	Good  string // the committed slot of the boot record; "" when it is not known
 
 	Unarmed bool // the boot record has no trial, not even one without starts left
 }
@@ -168,7 +170,7 @@ func (s State) Booted(r Running, now time.Time) State {
 	was := s.Phase
 	if was != Armed && was != Trial && r.Trial {
 		s.From, s.To, s.Slot, s.Reason = Release{}, r.Release, r.Slot, ""
-		s.Phase, s.Changed, s.Failing, s.Terms = Trial, now, nil, Terms{}
+		s.Phase, s.Changed, s.Failing, s.Terms, s.Last = Trial, now, nil, Terms{}, false
 		return s
 	}
 	if was != Armed && was != Trial {
@@ -176,10 +178,13 @@ func (s State) Booted(r Running, now time.Time) State {
 	}
 	switch {
 	case was == Armed && r.Boot != "" && r.Boot == s.Boot: // the restart is still to come
+	case r.Slot == s.Slot && r.Trial && s.From.ID == "" && s.Reason != "" && (s.Boot == "" || s.Boot != r.Boot):
+		s.Phase, s.Reason, s.Last, s.Changed = Trial, "", true, now
 	case r.Slot == s.Slot && r.Trial:
 		s.Phase = Trial
-	case r.Slot == s.Slot: // a commit that a power cut kept from being noted
+	case r.Slot == s.Slot && (r.Good == "" || r.Good == s.Slot): // a commit that a power cut kept from being noted
 		s.Phase, s.Reason = Committed, ""
+	case r.Slot == s.Slot && !r.Unarmed: // somebody chose the slot in the menu: the trial is still to come
 	case was == Armed && r.Unarmed: // a power cut came before the boot record was written
 		s.Phase = Staged
 	default:
@@ -197,6 +202,10 @@ func (s State) Booted(r Running, now time.Time) State {
 	}
 	return s
 }
+
+// Strays tells whether a slot runs that is neither the committed one nor on trial:
+// GRUB could not read the committed one, or somebody chose the other in its menu.
+func (r Running) Strays() bool { return !r.Trial && r.Good != "" && r.Good != r.Slot }
 
 // Undecided tells whether a trial runs of which nobody has said yet that it is
 // given up.
@@ -235,6 +244,9 @@ func (s State) Text() string {
 		}
 		return fmt.Sprintf("%s is on trial; %s comes back if it fails", s.To, s.From)
 	case Committed:
+		if s.From.ID == "" && s.Reason != "" {
+			return fmt.Sprintf("%s is kept though it is not healthy, since slot %s does not start: %s", s.To, slot.Other(s.Slot), s.Reason)
+		}
 		if s.From.ID == "" {
 			return fmt.Sprintf("%s is committed, since slot %s did not start", s.To, slot.Other(s.Slot))
 		}

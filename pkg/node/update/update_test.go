@@ -22,6 +22,7 @@ var (
 func TestBooted(t *testing.T) {
 	inA, inB := Running{Release: old, Slot: "a"}, Running{Release: fresh, Slot: "b"}
 	onTrial, unarmed := Running{Release: fresh, Slot: "b", Trial: true}, Running{Release: old, Slot: "a", Unarmed: true}
+	byHand, after := Running{Release: fresh, Slot: "b", Good: "a"}, Running{Release: fresh, Slot: "b", Good: "a", Unarmed: true}
 	at := func(p Phase, reason string) State {
 		return State{Phase: p, Slot: "b", To: fresh, From: old, Reason: reason}
 	}
@@ -43,6 +44,9 @@ func TestBooted(t *testing.T) {
 		{"on trial, and its tries ran out", at(Trial, ""), inA, RolledBack, "before it became healthy", true},
 		{"on trial, given up with a reason", at(Trial, "no network"), inA, RolledBack, "no network", true},
 		{"on trial, committed, power cut before the note", at(Trial, ""), inB, Committed, "", false},
+		{"armed, and chosen in the menu before its trial", at(Armed, ""), byHand, Armed, "", false},
+		{"on trial, and chosen in the menu between two tries", at(Trial, ""), byHand, Trial, "", false},
+		{"on trial, given up, and chosen in the menu", at(Trial, "no network"), after, RolledBack, "no network", true},
 		{"committed", at(Committed, ""), inB, Committed, "", false},
 		{"committed, and no longer starts: the other slot is tried", State{Phase: Committed, Slot: "a", To: old, Bad: nil}, onTrial, Trial, "", false},
 		{"on trial, with its state lost", State{}, onTrial, Trial, "", false},
@@ -208,6 +212,94 @@ func TestLife(t *testing.T) {
 	}
 	if err := GiveUp(&slots{}, State{Phase: Committed}, "x", nil); err == nil {
 		t.Error("what is not on trial can be given up")
+	}
+}
+
+// TestStray: a slot runs that is not the committed one. That one must not be
+// written to before the running one has its place.
+func TestStray(t *testing.T) {
+	image := &release.Image{Manifest: release.Manifest{Version: fresh.Version, ID: fresh.ID}}
+	stray := Running{Release: old, Slot: "b", Good: "a", Unarmed: true}
+	m := &slots{}
+	save := func(s State) error { return m.note("save " + string(s.Phase)) }
+	if err := Stage(t.Context(), m, image, stray, State{}, nil, save); err != nil {
+		t.Error(err)
+	}
+	if got, want := strings.Join(m.log, ", "), "commit b, disarm, save , write KEDGE-A, save staged"; got != want {
+		t.Errorf("did %s, want %s", got, want)
+	}
+	m = &slots{fail: "commit b"}
+	if err := Stage(t.Context(), m, image, stray, State{}, nil, save); err == nil || len(m.log) != 1 {
+		t.Errorf("the record cannot be written: %v, did %v", err, m.log)
+	}
+	// Going back to what runs needs no restart.
+	m = &slots{}
+	var kept State
+	keep := func(s State) error { kept = s; return save(s) }
+	upgraded := State{Phase: Committed, Slot: "a", To: fresh, From: old}
+	if err := Return(m, upgraded, stray, "somebody took it back", keep); err != nil || strings.Join(m.log, ", ") != "commit b, save rolled back" || kept.Reason == "" {
+		t.Errorf("Return = %v, did %v", err, m.log)
+	}
+	if err := Return(m, State{Phase: Committed, Slot: "b"}, stray, "x", keep); err == nil {
+		t.Error("what was upgraded to counts as what was before")
+	}
+}
+
+// TestEnds: no full disk keeps a machine from going back, and what is armed can be
+// called off.
+func TestEnds(t *testing.T) {
+	m := &slots{fail: "save trial"}
+	save := func(s State) error { return m.note("save " + string(s.Phase)) }
+	if err := GiveUp(m, State{Phase: Trial, Slot: "b"}, "no network", save); err != nil || strings.Join(m.log, ", ") != "save trial, disarm" {
+		t.Errorf("GiveUp on a full disk = %v, did %v", err, m.log)
+	}
+	m = &slots{fail: "disarm"}
+	if err := GiveUp(m, State{Phase: Trial, Slot: "b"}, "no network", save); err == nil {
+		t.Error("GiveUp without a record succeeds")
+	}
+	m = &slots{}
+	if err := Unarm(m, State{Phase: Armed, Slot: "b", To: fresh}, save); err != nil || strings.Join(m.log, ", ") != "disarm, save staged" {
+		t.Errorf("Unarm = %v, did %v", err, m.log)
+	}
+	if err := Unarm(m, State{Phase: Staged}, save); err == nil {
+		t.Error("what is not armed can be called off")
+	}
+}
+
+// TestNoOtherSlot: the committed slot does not start, and the other one is not
+// healthy. It is given up once; when it is all there is, it stays.
+func TestNoOtherSlot(t *testing.T) {
+	onTrial := Running{Release: old, Slot: "a", Trial: true, Good: "b"}
+	first := State{Phase: Committed, Slot: "b", To: fresh, From: old}.Booted(onTrial, noon)
+	if first.Phase != Trial || first.Last || !first.Undecided() {
+		t.Fatalf("the first time: %+v", first)
+	}
+	m := &slots{}
+	if err := Keep(m, first, "not Ready", nil); err == nil {
+		t.Error("it is kept the first time")
+	}
+	given := first
+	given.Reason = "not Ready"
+	again := given.Booted(onTrial, noon)
+	if again.Phase != Trial || !again.Last || !again.Undecided() {
+		t.Fatalf("the second time: %+v", again)
+	}
+	var kept State
+	if err := Keep(m, again, "not Ready", func(s State) error { kept = s; return nil }); err != nil || strings.Join(m.log, ", ") != "commit a" {
+		t.Errorf("Keep = %v, did %v", err, m.log)
+	}
+	if kept.Phase != Committed || !strings.Contains(kept.Text(), "slot b does not start: not Ready") {
+		t.Errorf("kept: %q", kept.Text())
+	}
+	now := onTrial
+	now.Boot, given.Boot = "this", "this"
+	if still := given.Booted(now, noon); still.Last || still.Undecided() {
+		t.Errorf("what was given up in this boot is on trial again: %+v", still)
+	}
+	// Once the committed slot has started, all is as it was.
+	back := given.Booted(Running{Release: fresh, Slot: "b", Good: "b", Unarmed: true}, noon)
+	if back.Phase != RolledBack || back.Booted(onTrial, noon).Last {
+		t.Errorf("back: %+v", back)
 	}
 }
 
