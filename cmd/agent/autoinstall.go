@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/kedgeos/kedge/pkg/api/config"
 	"github.com/kedgeos/kedge/pkg/node/boot"
 	"github.com/kedgeos/kedge/pkg/node/install"
 	"github.com/kedgeos/kedge/pkg/sys/console"
@@ -59,19 +62,26 @@ func (d *daemon) installHere(ctx context.Context) {
 
 // errInstalled means that a medium that installs by itself was left in a
 // machine that has been installed.
-var errInstalled = errors.New("this machine is installed already: take the medium out and restart it, or set install.wipe to install once more")
+var errInstalled = errors.New("this machine is installed already: take the medium out and restart it")
+
+// disksPause is how long the disks must stay the same until the only one that
+// fits is taken to be the only one: others may be spinning up.
+var disksPause = 15 * time.Second
 
 func (d *daemon) installSilently(ctx context.Context) error {
 	d.tellInstall("installing")
-	i, err := newInstaller(ctx, installOptions{})
+	i, err := newInstaller(ctx, installOptions{}, consoleLines{})
 	if err != nil {
 		return err
 	}
 	defer i.close()
-	disk, err := install.Choose(i.disks, i.config.Kedge.Install, i.need())
-	if errors.Is(err, install.ErrData) && disk.Ours {
-		return errInstalled
+	wanted := i.config.Kedge.Install
+	if !install.Named(wanted) {
+		if i.disks, err = settled(ctx, i.disks, i.look); err != nil {
+			return err
+		}
 	}
+	disk, err := i.silentChoice(wanted, d.record.Fallback)
 	if err != nil {
 		return err
 	}
@@ -80,6 +90,45 @@ func (d *daemon) installSilently(ctx context.Context) error {
 		return err
 	}
 	return d.installed(ctx)
+}
+
+// settled returns the disks once two looks in a row saw the same.
+func settled(ctx context.Context, disks []install.Disk, look func() ([]install.Disk, error)) ([]install.Disk, error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(disksPause):
+		}
+		again, err := look()
+		if err != nil || install.SameDisks(disks, again) {
+			return again, err
+		}
+		disks = again
+	}
+}
+
+// silentChoice returns the disk that is installed to without a person. In a
+// fallback this is a machine of which no state was found in time, which may well
+// have been installed. The error wraps errInstalled when nothing is left to do.
+func (i *installer) silentChoice(wanted config.Install, fallback bool) (install.Disk, error) {
+	late := slices.IndexFunc(i.disks, func(d install.Disk) bool { return d.Ours && !d.Medium })
+	if fallback && late >= 0 {
+		return install.Disk{}, fmt.Errorf("%s holds an installed system, and was not there in time: restart this machine to run it; kedge.fallback_mode=install does not install it anew", i.disks[late])
+	}
+	disk, err := install.Choose(i.disks, wanted, i.need())
+	switch {
+	case errors.Is(err, install.ErrData) && disk.Ours:
+		return disk, fmt.Errorf("%w, or set install.wipe to install once more", errInstalled)
+	case err != nil:
+		return disk, err
+	case disk.Ours && disk.Has(i.image): // by a medium that was left in
+		return disk, fmt.Errorf("%w, or say \"sudo kedge install\" to install the same once more", errInstalled)
+	case fallback && len(disk.Holds) > 0 && wanted.Device == "" && wanted.Disk.Match == (config.DiskMatch{}):
+		return disk, fmt.Errorf("%s has %s, and may be the rest of an installed system: after kedge.fallback_mode=install, install.wipe wants install.device or install.disk.match",
+			disk, strings.Join(disk.Holds, ", "))
+	}
+	return disk, nil
 }
 
 // installed ends a boot whose installation is done.
@@ -113,7 +162,7 @@ func (consoleLines) Write(b []byte) (int, error) { return len(b), console.Write(
 // install.ErrQuit when that person would rather do something else.
 func installAt(ctx context.Context, t *console.Terminal) error {
 	err := func() error {
-		i, err := newInstaller(ctx, installOptions{})
+		i, err := newInstaller(ctx, installOptions{}, t)
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/api/config"
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/cli"
+	"github.com/kedgeos/kedge/pkg/format/minisign"
 	"github.com/kedgeos/kedge/pkg/node/apply"
 	"github.com/kedgeos/kedge/pkg/node/boot"
 	"github.com/kedgeos/kedge/pkg/node/datasource"
@@ -37,6 +38,7 @@ type installOptions struct {
 	wipe, yes, restart    bool
 	keep                  bool
 	takeover, powerOff    bool
+	unsigned              bool // take an image that nobody has signed who is trusted
 }
 
 func installCommand() *cli.Command {
@@ -50,6 +52,7 @@ func installCommand() *cli.Command {
 			fs.BoolVar(&o.wipe, "wipe", false, "install to a disk that holds data; all of it is lost")
 			fs.BoolVar(&o.keep, "no-format", false, "install to a disk with an installed Kedge and keep its state")
 			fs.BoolVar(&o.takeover, "takeover", false, "replace the system that runs, which is not Kedge, by --image, from memory")
+			fs.BoolVar(&o.unsigned, "allow-unsigned", false, "take an --image or install.iso_url without a signature of somebody whom this system trusts")
 			fs.BoolVar(&o.powerOff, "poweroff", false, "with --takeover: power off when done, instead of a restart")
 			fs.BoolVar(&o.yes, "yes", false, "ask nothing")
 			fs.BoolVar(&o.restart, "reboot", false, "restart the machine when done")
@@ -62,9 +65,9 @@ func installCommand() *cli.Command {
 				return err
 			}
 			if o.takeover {
-				return takeOver(ctx, env, o)
+				return installHint(takeOver(ctx, env, o))
 			}
-			i, err := newInstaller(ctx, o)
+			i, err := newInstaller(ctx, o, env.Stderr)
 			if err != nil {
 				return installHint(err)
 			}
@@ -99,8 +102,12 @@ func installHint(err error) error {
 		return cli.Hint(err, "--wipe destroys what is there")
 	case errors.Is(err, install.ErrDoubt), errors.Is(err, install.ErrNoDisk), errors.Is(err, install.ErrForeign):
 		return cli.Hint(err, "--device names the disk; \"lsblk\" lists them")
+	case errors.Is(err, install.ErrChanged):
+		return cli.Hint(err, "nothing was written; look at the disk, and start again")
 	case errors.Is(err, errBusy):
 		return cli.Hint(err, "wait for it, or look at the other console")
+	case errors.Is(err, release.ErrUnsigned), errors.Is(err, release.ErrPartial), errors.Is(err, minisign.ErrUnknownKey):
+		return cli.Hint(err, "sign it with \"kedge sign\" and a key in upgrade.keys of the configuration; --allow-unsigned, or upgrade.allow_unsigned there, takes it as it is")
 	}
 	return err
 }
@@ -110,6 +117,7 @@ type installer struct {
 	image   *release.Image
 	source  *os.File
 	lock    *filelock.Lock
+	medium  string // device of the running system, "" for none
 	disks   []install.Disk
 	config  config.Config // of this boot, with install.* as it counts
 	file    []byte        // configuration of the installed system
@@ -119,7 +127,9 @@ type installer struct {
 // errBusy means that another installation runs.
 var errBusy = errors.New("install: another installation is running")
 
-func newInstaller(ctx context.Context, o installOptions) (i *installer, err error) {
+// newInstaller gets all that an installation needs, and tells w whom the image is
+// trusted for.
+func newInstaller(ctx context.Context, o installOptions, w io.Writer) (i *installer, err error) {
 	i = &installer{}
 	defer func() {
 		if err != nil {
@@ -160,9 +170,20 @@ func newInstaller(ctx context.Context, o installOptions) (i *installer, err erro
 	if err = i.image.Manifest.Of(release.System); err != nil {
 		return nil, err
 	}
-	i.disks, err = install.Disks(record.Medium)
+	if i.source.Name() != record.Medium { // that is what runs
+		policy := i.config.Kedge.Upgrade
+		policy.AllowUnsigned = policy.AllowUnsigned || o.unsigned
+		if err = trustImage(ctx, i.image, policy, keyFiles, w); err != nil {
+			return nil, err
+		}
+	}
+	i.medium = record.Medium
+	i.disks, err = i.look()
 	return i, err
 }
+
+// look lists the disks as they are now.
+func (i *installer) look() ([]install.Disk, error) { return install.Disks(i.medium) }
 
 func (i *installer) close() {
 	if i.source != nil {
@@ -252,18 +273,35 @@ func (i *installer) ask(ctx context.Context, t install.Terminal) error {
 	if i.answers, err = install.Ask(ctx, t, known); err != nil {
 		return err
 	}
-	i.config.Kedge.Install.Device = i.answers.Kedge.Install.Device
-	i.config.Kedge.Install.Wipe = i.answers.Kedge.Install.Wipe
+	i.take()
 	return nil
 }
 
-// run chooses the disk and installs to it.
+// take lets the answers count. Whoever named a disk by its number has seen it: what
+// the configuration says about disks does not hold for it.
+func (i *installer) take() {
+	wanted := &i.config.Kedge.Install
+	wanted.Device, wanted.Wipe = i.answers.Kedge.Install.Device, i.answers.Kedge.Install.Wipe
+	wanted.Disk = config.DiskSelection{}
+}
+
+// run chooses the disk and installs to it, if it is still what was looked at.
 func (i *installer) run(ctx context.Context, report install.Report) error {
 	disk, err := install.Choose(i.disks, i.config.Kedge.Install, i.need())
 	if err != nil {
 		return err
 	}
-	keep := i.config.Kedge.Install.NoFormat
+	now, err := i.look()
+	if err != nil {
+		return err
+	}
+	if disk, err = install.Unchanged(disk, now); err != nil {
+		return err
+	}
+	keep, committed := i.config.Kedge.Install.NoFormat, ""
+	if keep {
+		committed, _ = install.Committed(disk) // where it cannot be read, slots tell
+	}
 	i.answers.Kedge.Install = config.Install{} // that was for now
 	if p := i.answers.Kedge.Password; p != "" && !strings.HasPrefix(p, "$") {
 		if i.answers.Kedge.Password, err = apply.Hash(p); err != nil {
@@ -274,7 +312,7 @@ func (i *installer) run(ctx context.Context, report install.Report) error {
 	if err != nil {
 		return err
 	}
-	steps, err := install.Steps(install.Options{Disk: disk, Image: i.image, Config: i.file, Answers: answers, Keep: keep})
+	steps, err := install.Steps(install.Options{Disk: disk, Image: i.image, Config: i.file, Answers: answers, Keep: keep, Committed: committed})
 	if err != nil {
 		return err
 	}

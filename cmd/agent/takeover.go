@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -46,6 +47,9 @@ func takeOver(ctx context.Context, env cli.Env, o installOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := trustTakeover(ctx, image, o.unsigned, env.Stderr); err != nil {
+		return err
+	}
 	if err := takeover.Check(facts, image.Manifest, takeover.Size(image)); err != nil {
 		return stickHint(err)
 	}
@@ -53,9 +57,21 @@ func takeOver(ctx context.Context, env cli.Env, o installOptions) error {
 	if err != nil {
 		return err
 	}
-	disk, err := install.Choose(disks, config.Install{Device: o.device, Wipe: o.wipe}, install.Need(image.Manifest.Arch, image.Size))
+	need := install.Need(image.Manifest.Arch, image.Size)
+	disk, err := install.Choose(disks, config.Install{Device: o.device, Wipe: o.wipe}, need)
 	if err != nil {
 		return installHint(err)
+	}
+	if err := takeover.Distinct(disk, disks); err != nil {
+		return stickHint(err)
+	}
+	running, err := kernel.Cmdline()
+	if err != nil {
+		return err
+	}
+	line := takeover.Params(image.Manifest, disk, running, o.powerOff)
+	if err := foresee(image, disk, disks, line, need); err != nil {
+		return err
 	}
 	fmt.Fprintf(env.Stderr, "Kedge %s (%s) goes to %s.\n", image.Manifest.Version, image.Manifest.ID, disk)
 	if len(disk.Holds) > 0 {
@@ -68,17 +84,33 @@ func takeOver(ctx context.Context, env cli.Env, o installOptions) error {
 	if err := image.Verify(ctx, func(int64) {}); err != nil {
 		return err
 	}
-	running, err := kernel.Cmdline()
-	if err != nil {
-		return err
-	}
-	line := takeover.Params(image.Manifest, disk, running, o.powerOff)
 	fmt.Fprintln(env.Stderr, "kedge: install: load the image into memory")
 	if err := loadTakeover(image, line); err != nil {
 		return stickHint(loadError(err))
 	}
 	fmt.Fprintln(env.Stderr, "kedge: install: leaving this system; the console shows how it goes on")
 	return jump(ctx)
+}
+
+// trustTakeover refuses an image that nobody has signed whom the configuration
+// trusts, or the image that this program comes from.
+func trustTakeover(ctx context.Context, image *release.Image, unsigned bool, w io.Writer) error {
+	area, err := image.Embedded()
+	if err != nil {
+		return err
+	}
+	text, err := isoimage.DecodeEmbed(area)
+	if err != nil {
+		return err
+	}
+	layer, _ := config.Parse("configuration", text)
+	policy := config.Merge(layer).Config.Kedge.Upgrade
+	policy.AllowUnsigned = policy.AllowUnsigned || unsigned
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return trustImage(ctx, image, policy, filepath.Join(filepath.Dir(self), "..", strings.TrimPrefix(keyFiles, "/usr/")), w)
 }
 
 // openTakeoverImage opens the image, with the configuration that its system
@@ -111,6 +143,22 @@ func openTakeoverImage(ctx context.Context, source *os.File, file string) (*rele
 		return nil, fmt.Errorf("configuration %s: %w", file, err)
 	}
 	return image, image.SetEmbedded(area)
+}
+
+// foresee refuses a jump after which another disk, or none, would be installed to.
+func foresee(image *release.Image, disk install.Disk, disks []install.Disk, line string, need int64) error {
+	area, err := image.Embedded()
+	if err != nil {
+		return err
+	}
+	configuration, err := isoimage.DecodeEmbed(area)
+	if err != nil {
+		return err
+	}
+	if err := takeover.Foresee(disk, disks, configuration, line, need); err != nil {
+		return cli.Hint(fmt.Errorf("install: %w", err), "let kedge.install in the configuration name the same disk, or none, without no_format")
+	}
+	return nil
 }
 
 func confirmed(env cli.Env, name string) bool {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kedgeos/kedge/pkg/api/config"
 	"github.com/kedgeos/kedge/pkg/api/keylist"
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/cli"
@@ -30,7 +32,7 @@ const keyFiles = "/usr/lib/kedge/keys/*.pub"
 // be had is told to w, and the list before it counts.
 func (u *upgrader) keyring(ctx context.Context, w io.Writer) (*update.Keyring, error) {
 	own := slices.Clone(u.policy.Keys)
-	files, _ := filepath.Glob(keyFiles) // the pattern is sound
+	files, _ := filepath.Glob(cmp.Or(u.keyFiles, keyFiles)) // the pattern is sound
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -107,13 +109,27 @@ func (u *upgrader) trust(k *update.Keyring, i *release.Image, w io.Writer) error
 	comment, err := k.Verify(i, time.Now())
 	switch {
 	case err == nil:
-		fmt.Fprintf(w, "kedge: upgrade: signed: %s\n", comment)
+		fmt.Fprintf(w, "kedge: %s: signed: %s\n", cmp.Or(u.verb, "upgrade"), comment)
 		return nil
 	case u.policy.AllowUnsigned:
-		fmt.Fprintf(w, "kedge: upgrade: WARNING: %v; taken because upgrade.allow_unsigned is set\n", err)
+		fmt.Fprintf(w, "kedge: %s: WARNING: %v; taken because unsigned images are allowed\n", cmp.Or(u.verb, "upgrade"), err)
 		return nil
 	}
 	return err
+}
+
+// trustImage refuses to install an image that nobody has signed whom the
+// configuration trusts, or a system whose keys are keyFiles.
+func trustImage(ctx context.Context, i *release.Image, c config.Upgrade, keyFiles string, w io.Writer) error {
+	u := &upgrader{policy: c, keyFiles: keyFiles, verb: "install"}
+	k, err := u.keyring(ctx, w)
+	if err != nil {
+		return err
+	}
+	if err := u.trust(k, i, w); err != nil {
+		return fmt.Errorf("refuse to install %s %s (%s): %w", i.Manifest.Name, i.Manifest.Version, i.Manifest.ID, err)
+	}
+	return nil
 }
 
 // keys takes a key list, if one is named, and tells whom this machine trusts.
@@ -178,7 +194,7 @@ func keysHint(err error, now time.Time) error {
 	case errors.Is(err, keylist.ErrOlder):
 		return cli.Hint(err, "every change by \"kedge keys list\" raises the serial number; a list is never taken back, but followed by another")
 	case errors.Is(err, keylist.ErrExpired):
-		return cli.Hint(err, "\"kedge keys list new --expires\" sets another time")
+		return cli.Hint(err, "\"kedge keys list add FILE --expires DAY\" on the host sets another day, and \"kedge keys list sign\" signs it")
 	case errors.Is(err, keylist.ErrNone):
 		return cli.Hint(err, "\"kedge keys list add\" puts a key into it")
 	case errors.Is(err, fs.ErrNotExist):

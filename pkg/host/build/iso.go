@@ -248,6 +248,10 @@ func fillIn(text string, values map[string]string) ([]byte, error) {
 	return out.Bytes(), err
 }
 
+// efiLabel is not that of config sticks, KEDGE: this file system holds no
+// configuration.
+const efiLabel = "KEDGE_EFI"
+
 // efiImage makes the FAT file system from which UEFI firmware starts GRUB. Its
 // size is what the loader needs and a little more, in whole 64 KiB.
 func (b *builder) efiImage(ctx context.Context, efi, to string) error {
@@ -278,7 +282,7 @@ func (b *builder) efiImage(ctx context.Context, efi, to string) error {
 	env := []string{"TZ=UTC", "MTOOLSRC=" + os.DevNull, "MTOOLS_SKIP_CHECK=1", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", b.lock.Date.Unix())}
 	sectors := fmt.Sprint(size / 512)
 	for _, t := range []process.Tool{
-		{Path: "mformat", Args: []string{"-i", to, "-N", "4b454447", "-v", "KEDGE", "-T", sectors, "-h", "4", "-s", "32", "::"}, Env: env},
+		{Path: "mformat", Args: []string{"-i", to, "-N", "4b454447", "-v", efiLabel, "-T", sectors, "-h", "4", "-s", "32", "::"}, Env: env},
 		{Path: "mcopy", Args: []string{"-i", to, "-s", "-m", efi, "::"}, Env: env},
 	} {
 		if err := t.Run(ctx); err != nil {

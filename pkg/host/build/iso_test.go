@@ -14,6 +14,7 @@ import (
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/host/embed"
+	"github.com/kedgeos/kedge/pkg/sys/block"
 )
 
 // packSample packs an image around files that stand in for kernel and loaders.
@@ -203,5 +204,23 @@ func TestFull(t *testing.T) {
 	}
 	if full("a.iso", nil) != nil {
 		t.Error("no error becomes one")
+	}
+}
+
+// TestEFIImage: its label is not that of a stick with a configuration.
+func TestEFIImage(t *testing.T) {
+	dir := t.TempDir()
+	writeFiles(t, dir, map[string]string{"efi/BOOT/BOOTX64.EFI": "MZ stands in for GRUB\n"})
+	b, image := &builder{lock: Lock{Date: time.Unix(1_700_000_000, 0)}}, filepath.Join(dir, "efi.img")
+	if err := b.efiImage(t.Context(), filepath.Join(dir, "efi"), image); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if fs, err := block.Probe(f); err != nil || fs.Type != "vfat" || fs.Label != efiLabel || strings.EqualFold(fs.Label, "kedge") {
+		t.Errorf("Probe = %+v, %v", fs, err)
 	}
 }

@@ -48,6 +48,7 @@ const RecordPath = "/run/kedge/boot.json"
 // A Record says how this boot went so far.
 type Record struct {
 	Mode        string  `json:"mode"`
+	Fallback    bool    `json:"fallback,omitempty"` // the mode is that of kedge.fallback_mode: no state was found in time
 	ID          string  `json:"id"`
 	Medium      string  `json:"medium"`                 // device that the system was started from; "" when there is none
 	Root        string  `json:"root"`                   // URL that the root came from; "" when it was a medium

@@ -209,7 +209,7 @@ func (s *System) waitForState(ctx context.Context) (string, error) {
 	case <-time.After(stateTimeout):
 	}
 	if s.fallback != "" {
-		s.fallBack()
+		s.withoutState()
 		return "", nil
 	}
 	why := func() string { return noState(block.List()) }
@@ -223,6 +223,13 @@ func (s *System) waitForState(ctx context.Context) (string, error) {
 	case err := <-ended:
 		return "", err
 	}
+}
+
+// withoutState goes on in the mode to fall back to. The record tells that nobody
+// asked for that mode on this machine: its disk may be late or dead.
+func (s *System) withoutState() {
+	s.fallBack()
+	s.Journal.Update(func(r *Record) { r.Fallback = true })
 }
 
 // findState returns the device with the state, or "". An installed system has

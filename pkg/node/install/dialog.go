@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,8 @@ var ErrQuit = errors.New("not installed: nothing was written")
 // A Terminal is where a person answers.
 type Terminal interface {
 	WriteString(string) (int, error)
+	// ReadLine and ReadPassword return os.ErrDeadlineExceeded when nobody answers
+	// within wait.
 	ReadLine(ctx context.Context, wait time.Duration) (string, error)
 	ReadPassword(ctx context.Context, prompt string, wait time.Duration) (string, error)
 }
@@ -43,6 +46,17 @@ func Ask(ctx context.Context, t Terminal, k Known) (config.Config, error) {
 		}
 	}
 	return a.answers, nil
+}
+
+// answerTime is how long a question waits: meanwhile nobody else can install.
+const answerTime = 10 * time.Minute
+
+// gaveUp makes ErrQuit of the error of a question that nobody answered.
+func gaveUp(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("%w: there was no answer for %s", ErrQuit, answerTime)
+	}
+	return err
 }
 
 type asker struct {
@@ -80,9 +94,9 @@ func (a *asker) ask(question, fallback string, check func(string) error) error {
 		} else {
 			a.say("%s: ", question)
 		}
-		answer, err := a.t.ReadLine(a.ctx, 0)
+		answer, err := a.t.ReadLine(a.ctx, answerTime)
 		if err != nil {
-			return err
+			return gaveUp(err)
 		}
 		answer = strings.TrimSpace(answer)
 		if answer == "quit" {
@@ -168,8 +182,15 @@ func (a *asker) password() error {
 	if a.known.Config.Kedge.Password != "" {
 		return nil
 	}
+	secret := func(prompt string) (string, error) {
+		answer, err := a.t.ReadPassword(a.ctx, prompt, answerTime)
+		if err == nil && answer == "quit" {
+			err = ErrQuit
+		}
+		return answer, gaveUp(err)
+	}
 	for {
-		first, err := a.t.ReadPassword(a.ctx, "Password of the user kedge, for the console (empty for none): ", 0)
+		first, err := secret("Password of the user kedge, for the console (empty for none): ")
 		if err != nil {
 			return err
 		}
@@ -179,7 +200,7 @@ func (a *asker) password() error {
 			}
 			return nil
 		}
-		second, err := a.t.ReadPassword(a.ctx, "Again: ", 0)
+		second, err := secret("Again: ")
 		if err != nil {
 			return err
 		}

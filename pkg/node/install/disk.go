@@ -19,6 +19,7 @@ var (
 	ErrTooSmall = errors.New("disk is too small")
 	ErrData     = errors.New("disk holds data")
 	ErrForeign  = errors.New("no_format wants a disk with an installed Kedge")
+	ErrChanged  = errors.New("disk is not what it was when it was chosen")
 )
 
 // A Disk is a whole disk of the machine.
@@ -142,6 +143,38 @@ func list(disks []Disk) string {
 	}
 	return strings.Join(names, "; ")
 }
+
+// Unchanged returns a chosen disk as it is now, or ErrChanged: between the look
+// and the first write a person may have thought for long.
+func Unchanged(chosen Disk, now []Disk) (Disk, error) {
+	i := slices.IndexFunc(now, func(d Disk) bool { return d.Path == chosen.Path })
+	if i < 0 {
+		return Disk{}, fmt.Errorf("%w: %s is gone", ErrChanged, chosen)
+	}
+	if !same(chosen, now[i]) {
+		return Disk{}, fmt.Errorf("%w: it was %s with %s, it is %s with %s", ErrChanged, chosen, chosen.content(), now[i], now[i].content())
+	}
+	return now[i], nil
+}
+
+// SameDisks tells whether two looks at a machine saw the same disks.
+func SameDisks(a, b []Disk) bool { return slices.EqualFunc(a, b, same) }
+
+func same(a, b Disk) bool {
+	return a.Path == b.Path && a.Size == b.Size && a.Serial == b.Serial && slices.Equal(a.Holds, b.Holds)
+}
+
+// content is what is on a disk, for a person.
+func (d Disk) content() string {
+	if len(d.Holds) == 0 {
+		return "nothing on it"
+	}
+	return strings.Join(d.Holds, ", ")
+}
+
+// Named tells whether a configuration means one disk only, whatever others
+// there are.
+func Named(c config.Install) bool { return c.Device != "" || c.Disk.Match.Serial != "" }
 
 // unfit says why a disk cannot be the one, or "".
 func unfit(d Disk, m config.DiskMatch, need int64) string {

@@ -28,11 +28,12 @@ const (
 
 // Options say what is installed where.
 type Options struct {
-	Disk    Disk
-	Image   *release.Image
-	Config  []byte // file for the installed system; nil for none
-	Answers []byte // what a person answered, in the same form; wins over Config
-	Keep    bool   // the disk is ours: its partitions and its state stay
+	Disk      Disk
+	Image     *release.Image
+	Config    []byte // file for the installed system; nil for none
+	Answers   []byte // what a person answered, in the same form; wins over Config
+	Keep      bool   // the disk is ours: its partitions and its state stay
+	Committed string // with Keep: the slot that the disk starts, a or b; "" when that is not known
 }
 
 // A Machine is what steps may do. Progress, if not nil, hears of bytes.
@@ -106,10 +107,11 @@ func Steps(o Options) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	target, committed := layout.SlotAName, layout.SlotA
-	if o.Keep && o.Disk.only() == layout.SlotA { // there is a system at all times
-		target, committed = layout.SlotBName, layout.SlotB
+	committed := layout.SlotA
+	if o.Keep {
+		committed = o.spare()
 	}
+	target := layout.SlotPartition(committed)
 	rest, at, withheld, err := o.Image.Withhold()
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kedgeos/kedge/pkg/api/config"
 	"github.com/kedgeos/kedge/pkg/api/release"
+	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/format/table"
 )
 
@@ -77,6 +78,36 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+func TestUnchanged(t *testing.T) {
+	chosen := blankDisk("sda", 100*gb)
+	chosen.Serial = "S1"
+	change := func(f func(*Disk)) []Disk {
+		d := chosen
+		d.Slots = []string{"a"} // not looked at
+		f(&d)
+		return []Disk{blankDisk("sdb", 1), d}
+	}
+	for _, c := range []struct {
+		name string
+		now  []Disk
+		says string // "" when it is the same
+	}{
+		{"the same", change(func(*Disk) {}), ""},
+		{"gone", []Disk{blankDisk("sdb", 1)}, "/dev/sda 100.0 GB sata serial S1 is gone"},
+		{"another size", change(func(d *Disk) { d.Size = 200 * gb }), "it is /dev/sda 200.0 GB"},
+		{"another serial number", change(func(d *Disk) { d.Serial = "S2" }), "serial S2"},
+		{"not blank any more", change(func(d *Disk) { d.Holds = []string{"a partition table"} }), "with nothing on it, it is /dev/sda 100.0 GB sata serial S1 with a partition table"},
+	} {
+		d, err := Unchanged(chosen, c.now)
+		if (err == nil) != (c.says == "") || err != nil && (!errors.Is(err, ErrChanged) || !strings.Contains(err.Error(), c.says)) || err == nil && len(d.Slots) == 0 {
+			t.Errorf("%s: %+v, %v, want %q", c.name, d, err, c.says)
+		}
+		if SameDisks([]Disk{chosen}, c.now[len(c.now)-1:]) != (c.says == "") {
+			t.Errorf("%s: SameDisks is %v", c.name, c.says != "")
+		}
+	}
+}
+
 // image makes a small image that has the boot loader's files.
 func image(t *testing.T, arch string) *release.Image {
 	t.Helper()
@@ -84,8 +115,12 @@ func image(t *testing.T, arch string) *release.Image {
 	m := release.Manifest{Schema: release.Schema, Name: "kedge", Version: "0.1.0", Arch: arch, Kernel: "6.12"}
 	m.ID = m.ComputeID()
 	efi, _ := release.EFILoader(arch)
+	area, err := isoimage.EncodeEmbed(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, data := range map[string][]byte{
-		release.ManifestPath: m.Encode(), efi: []byte("efi"), release.CoreImagePath: make([]byte, 2048), release.BootImagePath: make([]byte, 512),
+		release.ManifestPath: m.Encode(), isoimage.EmbedPath[1:]: area, efi: []byte("efi"), release.CoreImagePath: make([]byte, 2048), release.BootImagePath: make([]byte, 512),
 	} {
 		path := filepath.Join(folder, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -254,7 +289,11 @@ type person struct {
 
 func (p *person) WriteString(s string) (int, error) { return p.shown.WriteString(s) }
 
-func (p *person) ReadLine(context.Context, time.Duration) (string, error) {
+func (p *person) ReadLine(_ context.Context, wait time.Duration) (string, error) {
+	if len(p.answers) > 0 && p.answers[0] == "(leaves)" && wait > 0 {
+		p.answers = p.answers[1:]
+		return "", os.ErrDeadlineExceeded
+	}
 	if len(p.answers) == 0 {
 		return "", errors.New("nobody answers")
 	}
@@ -288,6 +327,10 @@ func TestAsk(t *testing.T) {
 		{"nothing open", said, []string{"yes"}, "kedge:\n  install:\n    device: /dev/sda\n    wipe: true\n", nil},
 		{"data", config.Config{Hostname: "a", SSHAuthorizedKeys: []string{key}, Kedge: config.Kedge{Password: "x"}}, []string{"2", "", "yes", "sdb"}, "kedge:\n  install:\n    device: /dev/sdb\n    wipe: true\n", nil},
 		{"quits", config.Config{}, []string{"1", "quit"}, "", ErrQuit},
+		{"quits at the password", config.Config{}, []string{"1", "", key, "quit"}, "", ErrQuit},
+		{"quits at the password's second", config.Config{}, []string{"1", "", key, "secret", "quit"}, "", ErrQuit},
+		{"does not answer", config.Config{}, []string{"1", "(leaves)"}, "", ErrQuit},
+		{"does not answer for a password", config.Config{}, []string{"1", "", key, "(leaves)"}, "", ErrQuit},
 	} {
 		p := &person{answers: c.answers}
 		known.Config = c.config

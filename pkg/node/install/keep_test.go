@@ -3,13 +3,18 @@ package install
 import (
 	"context"
 	"errors"
+	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/kedgeos/kedge/pkg/api/config"
 	"github.com/kedgeos/kedge/pkg/api/layout"
+	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/format/table"
+	"github.com/kedgeos/kedge/pkg/node/slot"
+	"github.com/kedgeos/kedge/pkg/sys/mount"
 )
 
 // foreignParts are those of another system.
@@ -77,20 +82,26 @@ func TestStepsKeep(t *testing.T) {
 	bare := strings.Replace(keptLog, "write /run/kedge/install/lib/kedge/config.d/50-install.yaml\n", "", 1)
 	other := strings.NewReplacer("copy to /dev/sda3", "copy to /dev/sda4", "kedge a", "kedge b").Replace
 	for _, c := range []struct {
-		slots  string
-		config string
-		want   string
+		slots     string
+		committed string
+		config    string
+		want      string
 	}{
-		{"ab", "hostname: a\n", keptLog},
-		{"ab", "", bare},
-		{"b", "", bare},
-		{"", "", bare},
-		{"a", "", other(bare)}, // there is a system to start at all times
+		{"ab", "", "hostname: a\n", keptLog},
+		{"ab", "", "", bare},
+		{"b", "", "", bare},
+		{"", "", "", bare},
+		{"", "a", "", bare},
+		{"a", "", "", other(bare)}, // there is a system to start at all times
+		{"ab", "a", "", other(bare)},
+		{"ab", "b", "", bare},
+		{"a", "b", "", other(bare)}, // what is committed is not there
+		{"b", "a", "", bare},
 	} {
 		m := &machine{}
 		d := installed(t, "sda", "amd64", 0)
 		d.Slots = strings.Split(c.slots, "")
-		steps, err := Steps(Options{Disk: d, Image: image(t, "amd64"), Config: []byte(c.config), Keep: true})
+		steps, err := Steps(Options{Disk: d, Image: image(t, "amd64"), Config: []byte(c.config), Keep: true, Committed: c.committed})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,5 +153,68 @@ func TestDivided(t *testing.T) {
 		if got, slots := divided(d, size, 512); len(got) != 5 || strings.Join(slots, " ") != c.want {
 			t.Errorf("%d partitions, slots %v, want %s", len(got), slots, c.want)
 		}
+	}
+}
+
+// TestCommitted reads the record where the ESP is mounted, read-only.
+func TestCommitted(t *testing.T) {
+	d := installed(t, "nvme0n1", "amd64", 0)
+	for _, good := range []string{layout.SlotA, layout.SlotB, ""} {
+		dir, log := t.TempDir(), []string{}
+		if good != "" {
+			if err := slot.Create(filepath.Join(dir, slot.Folder), good); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := committed(d, dir, func(s mount.Spec) error {
+			log = append(log, s.Type+" "+s.Source+" "+s.Options)
+			return nil
+		}, func(string) error {
+			log = append(log, "unmount")
+			return nil
+		})
+		if got != good || (err == nil) != (good != "") || strings.Join(log, ", ") != "vfat /dev/nvme0n1p2 ro,nosuid,nodev,noexec, unmount" {
+			t.Errorf("committed = %q, %v, want %q; did %q", got, err, good, log)
+		}
+	}
+}
+
+// TestHas: a disk has an image when one of its slots has the same release with the
+// same configuration.
+func TestHas(t *testing.T) {
+	old, other := image(t, "amd64"), image(t, "arm64")
+	configured := image(t, "amd64")
+	area, err := isoimage.EncodeEmbed([]byte("hostname: kept-it\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := configured.SetEmbedded(area); err != nil {
+		t.Fatal(err)
+	}
+	parts := installed(t, "sda", "amd64", 0).Parts
+	for _, c := range []struct {
+		name     string
+		slot     int // index of a partition
+		holds, i *release.Image
+		want     bool
+	}{
+		{"the same in slot a", 2, old, old, true},
+		{"the same in slot b", 3, configured, configured, true},
+		{"another configuration", 2, old, configured, false},
+		{"another release", 3, other, old, false},
+		{"elsewhere", 4, old, old, false},
+	} {
+		d := &sparse{64 * gb, map[int64][]byte{}}
+		b, err := io.ReadAll(c.holds.Reader())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.WriteAt(b, parts[c.slot].Start)
+		if got := has(d, parts, c.i); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	if (Disk{Path: "/nonexistent", Parts: parts}).Has(old) {
+		t.Error("a disk that is not there has it")
 	}
 }

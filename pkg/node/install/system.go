@@ -320,15 +320,28 @@ func Inspect(f io.ReaderAt, size int64, sector int) (holds []string, ours bool) 
 		}
 	case len(holds) == 0 && (err == nil || !errors.Is(err, table.ErrNoTable)):
 		holds = append(holds, "a partition table")
-	case len(holds) == 0 && !isBlank(f):
-		holds = append(holds, "data of an unknown kind")
+	case len(holds) == 0:
+		if empty, err := Blank(f, size); err != nil {
+			holds = append(holds, fmt.Sprintf("something that cannot be read (%v)", err))
+		} else if !empty {
+			holds = append(holds, "data of an unknown kind")
+		}
 	}
 	return holds, ours
 }
 
-// isBlank tells whether a disk begins with nothing.
-func isBlank(r io.ReaderAt) bool {
-	start := make([]byte, margin)
-	n, _ := r.ReadAt(start, 0)
-	return len(bytes.Trim(start[:n], "\x00")) == 0
+// Blank tells whether a device of size bytes holds nothing at either end, where
+// the marks of partition tables, RAID, LVM and file systems lie. One that cannot
+// be read is not blank.
+func Blank(r io.ReaderAt, size int64) (bool, error) {
+	b := make([]byte, min(margin, size))
+	for _, at := range []int64{0, max(size-margin, 0)} {
+		if n, err := r.ReadAt(b, at); n < len(b) {
+			return false, fmt.Errorf("read at %d: %w", at, err)
+		}
+		if !zero(b) {
+			return false, nil
+		}
+	}
+	return true, nil
 }

@@ -2,7 +2,9 @@ package install
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/kedgeos/kedge/pkg/api/layout"
@@ -96,4 +98,46 @@ func TestUnfinished(t *testing.T) {
 	look("with somebody else's partitions", true, false)
 	d.WriteAt(make([]byte, 512), 0)
 	look("with somebody else's, without their boot sector", true, false)
+}
+
+// TestInspectEnds: marks of RAID and the backup of a partition table lie at the
+// end of a disk, and what cannot be read is not blank.
+func TestInspectEnds(t *testing.T) {
+	const size = 4 << 30
+	for _, c := range []struct {
+		name string
+		at   int64 // of a byte; -1 for none
+		bad  int64 // offset of a block that cannot be read; -1 for none
+		want string
+	}{
+		{"blank", -1, -1, ""},
+		{"data at the start", 600 << 10, -1, "data of an unknown kind"},
+		{"RAID metadata 1.0", size - 8<<10, -1, "data of an unknown kind"},
+		{"a backup of a partition table", size - 512, -1, "data of an unknown kind"},
+		{"a bad block at the start", -1, 700 << 10, "something that cannot be read"},
+		{"a bad block at the end", -1, size - 512, "something that cannot be read"},
+	} {
+		d := &failing{sparse{size, map[int64][]byte{}}, c.bad}
+		if c.at >= 0 {
+			d.WriteAt([]byte{1}, c.at)
+		}
+		holds, ours := Inspect(d, size, 512)
+		if got := strings.Join(holds, ", "); ours || (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: Inspect = %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// failing is a disk with a bad block.
+type failing struct {
+	sparse
+	bad int64
+}
+
+func (d *failing) ReadAt(b []byte, at int64) (int, error) {
+	if d.bad >= at && d.bad < at+int64(len(b)) {
+		n, _ := d.sparse.ReadAt(b[:d.bad-at], at)
+		return n, errors.New("input/output error")
+	}
+	return d.sparse.ReadAt(b, at)
 }

@@ -29,7 +29,7 @@ type Device struct {
 	Parent       string           // of a partition: the name of its disk
 	System       bool             // the disk of the running or an installed system, or a part of it
 	FS           block.FileSystem // Type is "" when there is none that we know
-	Blank        bool             // both ends hold nothing
+	Blank        bool             // both ends hold nothing, or what we began to make and did not end
 }
 
 // A Plan is what is done for one item.
@@ -92,13 +92,21 @@ func makeable(item config.Storage, d Device) error {
 	case len(d.Parts) > 0:
 		return fmt.Errorf("%s has a partition table with %d partitions; storage.device can name one", d.Path, len(d.Parts))
 	case !d.Blank:
-		return fmt.Errorf("%s is not blank and holds no ext4 or vfat; nothing that holds data is formatted (\"wipefs -a %s\" makes it blank)", d.Path, d.Path)
+		return fmt.Errorf("%s is not blank and holds no ext4 or vfat; nothing that holds data is formatted (%s)", d.Path, zeroBoth(d.Path, d.Size))
 	case item.Format == config.FormatNever:
 		return fmt.Errorf("%s is blank, and format: never is set", d.Path)
 	case d.ReadOnly:
 		return fmt.Errorf("%s is blank and read-only", d.Path)
 	}
 	return nil
+}
+
+// zeroBoth says how a device becomes blank for us: by zeros at both ends. wipefs
+// writes over the marks that it knows, and leaves the rest.
+func zeroBoth(path string, size int64) string {
+	const sector, count = 512, 2048
+	first := fmt.Sprintf("dd if=/dev/zero of=%s bs=%d count=%d", path, sector, count)
+	return fmt.Sprintf("%q, and then the same with seek=%d, makes it blank", first, max(size/sector-count, 0))
 }
 
 // find returns the one device that an item means.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +62,7 @@ func TestDecide(t *testing.T) {
 		{"a partition is not matched", config.Storage{Match: serial("S-sdd1")}, "! no such disk"},
 		{"other kind", config.Storage{Device: "/dev/sdc", Filesystem: "vfat"}, "! /dev/sdc holds ext4, not vfat"},
 		{"other label", config.Storage{Device: "/dev/sdc", Label: "b"}, `! labelled "data", not "b"`},
-		{"unknown data", config.Storage{Device: "/dev/sdh"}, "! /dev/sdh is not blank"},
+		{"unknown data", config.Storage{Device: "/dev/sdh"}, `! ("dd if=/dev/zero of=/dev/sdh bs=512 count=2048", and then the same with seek=976560452, makes it blank)`},
 		{"another file system", config.Storage{Device: "/dev/sdi"}, "! holds squashfs"},
 		{"a partition table", config.Storage{Device: "/dev/sdd"}, "! has a partition table with 2 partitions"},
 		{"read-only", config.Storage{Device: "/dev/sdf"}, "! blank and read-only"},
@@ -161,22 +163,106 @@ mount vfat /dev/sdz /var/late nosuid,nodev`
 	}
 }
 
-func TestBlank(t *testing.T) {
-	b := make([]byte, 3<<20)
-	if !blank(bytes.NewReader(b), 3<<20) {
+// TestLook: what makes a device blank, and what does not.
+func TestLook(t *testing.T) {
+	const size = 8 << 20
+	path := filepath.Join(t.TempDir(), "device")
+	look := func() Device {
+		d := Device{Disk: install.Disk{Path: path, Size: size}}
+		d.look(path)
+		return d
+	}
+	put := func(at int64, b ...byte) {
+		t.Helper()
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteAt(b, at); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Truncate(size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(0, 0)
+	if !look().Blank {
 		t.Error("zeros are not blank")
 	}
-	for _, at := range []int{0, 65 << 10, 3<<20 - 512} {
-		b[at] = 1
-		if blank(bytes.NewReader(b), 3<<20) {
+	for _, at := range []int64{0, 65 << 10, size - 512} {
+		put(at, 1)
+		if look().Blank {
 			t.Errorf("blank with a byte at %d", at)
 		}
-		b[at] = 0
+		put(at, 0)
 	}
-	if !blank(bytes.NewReader(b[:4096]), 4096) {
-		t.Error("a small one is not blank")
+	// A power cut while a file system was made: it is begun anew.
+	put(4096, 1)
+	if err := mark(path); err != nil {
+		t.Fatal(err)
 	}
-	if f, err := os.Open(t.TempDir()); err != nil || blank(f, 1<<20) {
-		t.Errorf("what cannot be read is blank, %v", err)
+	if d := look(); !d.Blank {
+		t.Error("with our mark: not blank")
+	}
+	if err := (System{}).Make(t.Context(), "ext4", path, "plant"); err != nil {
+		t.Fatal(err)
+	}
+	if d := look(); d.FS.Type != "ext4" || d.FS.Label != "plant" || d.Blank {
+		t.Errorf("made: %+v", d)
+	}
+	marks := func() int {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Count(b, markText)
+	}
+	if n := marks(); n > 0 {
+		t.Errorf("made: %d marks stay", n)
+	}
+	// The power cut came when only the mark was left to take away.
+	if err := mark(path); err != nil {
+		t.Fatal(err)
+	}
+	if d := look(); d.FS.Type != "ext4" || d.Blank {
+		t.Errorf("with a mark that stayed: %+v", d)
+	}
+	if err := (System{}).Check(t.Context(), "ext4", path); err != nil || marks() > 0 {
+		t.Errorf("Check = %v, %d marks stay", err, marks())
+	}
+	// What is said to make it blank does.
+	put(size-1, 1)
+	dd := strings.Fields(strings.Split(zeroBoth(path, size), `"`)[1])
+	_, seek, _ := strings.Cut(zeroBoth(path, size), "with ")
+	seek, _, _ = strings.Cut(seek, ",")
+	for _, more := range []string{"seek=0", seek} {
+		if out, err := exec.Command(dd[0], append(dd[1:], more, "conv=notrunc")...).CombinedOutput(); err != nil {
+			t.Fatalf("dd: %v\n%s", err, out)
+		}
+	}
+	if !look().Blank {
+		t.Error("not blank after dd")
+	}
+}
+
+// TestMakeKeepsMark: mke2fs leaves the mark alone until it is done.
+func TestMakeKeepsMark(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "device")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"ext4", "vfat"} {
+		if err := errors.Join(os.Truncate(path, 300<<20), mark(path), format(t.Context(), kind, path, "PLANT")); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !marked(f, 300<<20) {
+			t.Errorf("%s: the mark is gone", kind)
+		}
+		f.Close()
 	}
 }

@@ -1,11 +1,10 @@
 package storage
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,21 +66,8 @@ func (d *Device) look(device string) {
 		d.System = d.System || fs.Label == layout.StateName
 		return
 	}
-	d.Blank = blank(f, d.Size)
-}
-
-// edge is how much of either end of a device tells whether it is blank, in
-// bytes: marks of partition tables, RAID, LVM and file systems lie there.
-const edge = 1 << 20
-
-func blank(r io.ReaderAt, size int64) bool {
-	b := make([]byte, min(edge, size))
-	for _, at := range []int64{0, max(size-edge, 0)} {
-		if n, err := r.ReadAt(b, at); n < len(b) && !errors.Is(err, io.EOF) || len(bytes.Trim(b[:n], "\x00")) > 0 {
-			return false
-		}
-	}
-	return true
+	empty, err := install.Blank(f, d.Size)
+	d.Blank = err == nil && (empty || marked(f, d.Size))
 }
 
 // Mounted implements Machine.
@@ -99,8 +85,12 @@ func (System) Mounted(target string) (string, error) {
 	return source, nil
 }
 
-// Check implements Machine.
+// Check implements Machine. A file system that was finished just before a power
+// cut loses our mark here, before anything is written to it.
 func (System) Check(ctx context.Context, kind, device string) error {
+	if err := unmark(device); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
+		return err
+	}
 	if kind != "ext4" {
 		return nil // nothing that mends FAT without losing anything
 	}
@@ -111,9 +101,25 @@ func (System) Check(ctx context.Context, kind, device string) error {
 	return fmt.Errorf("check %s: %w; \"e2fsck %s\" asks what to do about it", device, err, device)
 }
 
-// Make implements Machine.
+// Make implements Machine. The device has our mark meanwhile: after a power cut
+// it is begun anew.
 func (System) Make(ctx context.Context, kind, device, label string) error {
-	return install.System{}.Format(ctx, kind, device, label)
+	if err := mark(device); err != nil {
+		return err
+	}
+	if err := format(ctx, kind, device, label); err != nil {
+		return err
+	}
+	return unmark(device)
+}
+
+// format makes a file system. What mke2fs usually does first, to discard all
+// blocks, would take our mark away.
+func format(ctx context.Context, kind, device, label string) error {
+	if kind != "ext4" {
+		return install.System{}.Format(ctx, kind, device, label)
+	}
+	return process.Tool{Path: "mke2fs", Args: []string{"-q", "-F", "-t", "ext4", "-E", "nodiscard", "-m", "1", "-L", label, device}}.Run(ctx)
 }
 
 // Mount implements Machine. Folders in the root of the system, which is

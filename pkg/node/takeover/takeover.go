@@ -13,9 +13,11 @@ import (
 	"io"
 	"io/fs"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/kedgeos/kedge/pkg/api/config"
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/format/cmdline"
 	"github.com/kedgeos/kedge/pkg/format/initramfs"
@@ -87,16 +89,53 @@ func Params(m release.Manifest, d install.Disk, running []cmdline.Param, powerOf
 		set("kedge.install.power_off", "true")
 	}
 	// Another kernel may count disks in another order: a serial number does not
-	// change.
-	if d.Serial != "" && !strings.ContainsAny(d.Serial, `*?[\"`) {
+	// change, nor does a size. See Distinct.
+	if named(d) {
 		set("kedge.install.disk.match.serial", d.Serial)
-		if d.Transport != "" {
-			set("kedge.install.disk.match.transport", d.Transport)
-		}
 	} else {
 		set("kedge.install.device", d.Path)
 	}
+	if d.Transport != "" {
+		set("kedge.install.disk.match.transport", d.Transport)
+	}
+	size := strconv.FormatInt(d.Size, 10)
+	set("kedge.install.disk.match.min_size", size)
+	set("kedge.install.disk.match.max_size", size)
 	return cmdline.String(params)
+}
+
+// named tells whether a disk has a serial number that matches only itself.
+func named(d install.Disk) bool { return d.Serial != "" && !strings.ContainsAny(d.Serial, `*?[\"`) }
+
+// Distinct tells why another kernel could take another of the disks for d.
+func Distinct(d install.Disk, all []install.Disk) error {
+	for _, other := range all {
+		if !named(d) && other.Path != d.Path && other.Size == d.Size && other.Transport == d.Transport {
+			return fmt.Errorf("%w: %s has no usable serial number, and %s is as large: the new kernel may count them in another order, and the wrong one would be wiped",
+				ErrUnable, d.Path, other.Path)
+		}
+	}
+	return nil
+}
+
+// Foresee tells why the new system would not install to d: its configuration,
+// with a kernel command line of Params, says something else of the same disks.
+// Need is the smallest disk that does, in bytes.
+func Foresee(d install.Disk, all []install.Disk, configuration []byte, line string, need int64) error {
+	said, _ := config.Parse("config.yaml", configuration)
+	forced, _ := config.FromCmdline(cmdline.Parse(line))
+	c := config.Merge(said, forced).Config.Kedge.Install
+	if c.NoFormat {
+		need = 0
+	}
+	got, err := install.Choose(all, c, need)
+	if err != nil {
+		return fmt.Errorf("with its configuration, the new system would not install to %s: %w", d.Path, err)
+	}
+	if got.Path != d.Path {
+		return fmt.Errorf("with its configuration, the new system would install to %s, not to %s", got.Path, d.Path)
+	}
+	return nil
 }
 
 // WriteInitrd writes the image's initrd with the image itself behind it.

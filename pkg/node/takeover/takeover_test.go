@@ -50,19 +50,74 @@ func TestParams(t *testing.T) {
 		off     bool
 		want    string
 	}{
-		{"serial number", install.Disk{Path: "/dev/sda", Serial: "WD 12", Transport: "sata"}, running, false,
+		{"serial number", install.Disk{Path: "/dev/sda", Serial: "WD 12", Transport: "sata", Size: 1000204886016}, running, false,
 			`kedge.id=0123456789abcdef panic=10 quiet loglevel=4 console=tty0 console=ttyS0,115200n8 kedge.mode=install kedge.install.silent=true kedge.install.wipe=true ` +
-				`kedge.install.disk.match.serial="WD 12" kedge.install.disk.match.transport=sata`},
-		{"none, and powered off", install.Disk{Path: "/dev/vda"}, nil, true,
+				`kedge.install.disk.match.serial="WD 12" kedge.install.disk.match.transport=sata kedge.install.disk.match.min_size=1000204886016 kedge.install.disk.match.max_size=1000204886016`},
+		{"none, and powered off", install.Disk{Path: "/dev/vda", Transport: "virtio", Size: 6 << 30}, nil, true,
 			`kedge.id=0123456789abcdef panic=10 quiet loglevel=4 console=tty0 kedge.mode=install kedge.install.silent=true kedge.install.wipe=true ` +
-				`kedge.install.power_off=true kedge.install.device=/dev/vda`},
-		{"a serial number like a pattern", install.Disk{Path: "/dev/sdb", Serial: "A*"}, nil, false,
+				`kedge.install.power_off=true kedge.install.device=/dev/vda kedge.install.disk.match.transport=virtio kedge.install.disk.match.min_size=6442450944 kedge.install.disk.match.max_size=6442450944`},
+		{"a serial number like a pattern", install.Disk{Path: "/dev/sdb", Serial: "A*", Size: 512}, nil, false,
 			`kedge.id=0123456789abcdef panic=10 quiet loglevel=4 console=tty0 kedge.mode=install kedge.install.silent=true kedge.install.wipe=true ` +
-				`kedge.install.device=/dev/sdb`},
+				`kedge.install.device=/dev/sdb kedge.install.disk.match.min_size=512 kedge.install.disk.match.max_size=512`},
 	} {
 		if got := Params(m, c.disk, c.running, c.off); got != c.want {
 			t.Errorf("%s:\n%s\nwant\n%s", c.name, got, c.want)
 		}
+	}
+}
+
+func TestDistinct(t *testing.T) {
+	d := func(path, serial, transport string, size int64) install.Disk {
+		return install.Disk{Path: path, Serial: serial, Transport: transport, Size: size}
+	}
+	for _, c := range []struct {
+		name     string
+		chosen   install.Disk
+		other    install.Disk
+		distinct bool
+	}{
+		{"no serial number, as large", d("/dev/vda", "", "virtio", 6<<30), d("/dev/vdb", "", "virtio", 6<<30), false},
+		{"a pattern, as large", d("/dev/sda", "A*", "sata", 6<<30), d("/dev/sdb", "B", "sata", 6<<30), false},
+		{"a serial number, as large", d("/dev/sda", "A", "sata", 6<<30), d("/dev/sdb", "", "sata", 6<<30), true},
+		{"another size", d("/dev/vda", "", "virtio", 6<<30), d("/dev/vdb", "", "virtio", 7<<30), true},
+		{"another transport", d("/dev/vda", "", "virtio", 6<<30), d("/dev/sda", "", "usb", 6<<30), true},
+	} {
+		if err := Distinct(c.chosen, []install.Disk{c.other, c.chosen}); (err == nil) != c.distinct || err != nil && !errors.Is(err, ErrUnable) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// TestForesee: what is installed after the jump is what was asked for before.
+func TestForesee(t *testing.T) {
+	sda := install.Disk{Path: "/dev/sda", Serial: "A", Transport: "sata", Size: 8 << 30, Holds: []string{"a partition table"}}
+	sdb := install.Disk{Path: "/dev/sdb", Serial: "B", Transport: "sata", Size: 9 << 30}
+	twin := sda
+	twin.Path = "/dev/sdc"
+	for _, c := range []struct {
+		name, config string
+		disks        []install.Disk
+		says         string // "" when it is the same disk
+	}{
+		{"no install", "hostname: a\n", []install.Disk{sda, sdb}, ""},
+		{"the same device", "kedge: {install: {device: /dev/sda}}\n", []install.Disk{sda, sdb}, ""},
+		{"another device", "kedge: {install: {device: /dev/sdb}}\n", []install.Disk{sda, sdb}, `would not install to /dev/sda: no disk to install to: install.device /dev/sdb: its serial number is "B"`},
+		{"another model", "kedge: {install: {disk: {match: {model: fast*}}}}\n", []install.Disk{sda, sdb}, `its model is ""`},
+		{"a state to be kept", "kedge: {install: {no_format: true}}\n", []install.Disk{sda, sdb}, "would not install to /dev/sda: "},
+		{"one serial number twice", "", []install.Disk{sda, twin}, "more than one disk fits"},
+	} {
+		err := Foresee(sda, c.disks, []byte(c.config), Params(release.Manifest{}, sda, nil, false), 3<<30)
+		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.says)
+		}
+	}
+	bare := sda
+	bare.Serial = ""
+	if err := Foresee(bare, []install.Disk{bare, sdb}, nil, Params(release.Manifest{}, bare, nil, false), 3<<30); err != nil {
+		t.Errorf("no serial number: %v", err)
+	}
+	if err := Foresee(sdb, []install.Disk{bare, sdb}, nil, Params(release.Manifest{}, bare, nil, false), 3<<30); err == nil || !strings.Contains(err.Error(), "to /dev/sda, not to /dev/sdb") {
+		t.Errorf("another disk: %v", err)
 	}
 }
 

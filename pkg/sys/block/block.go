@@ -34,7 +34,8 @@ type Device struct {
 var made = []string{"loop", "ram", "zram", "nbd", "dm-", "md"}
 
 // List returns the block devices of the hardware, whole disks in front of
-// their partitions.
+// their partitions. Devices that the kernel hides have no /dev: the single ways
+// to an NVMe disk with several, such as nvme0c0n1, stand behind one that is shown.
 func List() ([]Device, error) { return list("/sys/class/block") }
 
 func list(class string) ([]Device, error) {
@@ -47,7 +48,11 @@ func list(class string) ([]Device, error) {
 		if slices.ContainsFunc(made, func(p string) bool { return strings.HasPrefix(e.Name(), p) }) {
 			continue
 		}
-		if d, err := describe(filepath.Join(class, e.Name())); err == nil {
+		dir := filepath.Join(class, e.Name())
+		if hidden, _ := attribute(dir, "hidden"); hidden == 1 {
+			continue
+		}
+		if d, err := describe(dir); err == nil {
 			devices = append(devices, d)
 		}
 	}

@@ -73,7 +73,8 @@ func FuzzProbe(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) { Probe(bytes.NewReader(data)) })
 }
 
-// TestList reads a copy of sysfs in which one drive has no medium.
+// TestList reads a copy of sysfs in which one drive has no medium, and one is
+// reached in two ways, of which the kernel shows only what they lead to.
 func TestList(t *testing.T) {
 	root := t.TempDir()
 	class := filepath.Join(root, "class/block")
@@ -95,10 +96,14 @@ func TestList(t *testing.T) {
 	write("devices/y/sr0/size", "0\n")
 	write("devices/z/loop0/size", "8\n")
 	write("devices/z/cciss!c0d0/size", "8\n")
+	write("devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1/size", "16\n")
+	write("devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1/hidden", "0\n")
+	write("devices/n/nvme0/nvme0c0n1/size", "16\n")
+	write("devices/n/nvme0/nvme0c0n1/hidden", "1\n")
 	if err := os.MkdirAll(class, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, at := range map[string]string{"sda": "x/sda", "sda1": "x/sda/sda1", "sr0": "y/sr0", "loop0": "z/loop0", "cciss!c0d0": "z/cciss!c0d0"} {
+	for name, at := range map[string]string{"nvme0n1": "virtual/nvme-subsystem/nvme-subsys0/nvme0n1", "nvme0c0n1": "n/nvme0/nvme0c0n1", "sda": "x/sda", "sda1": "x/sda/sda1", "sr0": "y/sr0", "loop0": "z/loop0", "cciss!c0d0": "z/cciss!c0d0"} {
 		if err := os.Symlink("../../devices/"+at, filepath.Join(class, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -106,6 +111,7 @@ func TestList(t *testing.T) {
 	got, err := list(class)
 	want := []Device{
 		{Name: "cciss!c0d0", Path: "/dev/cciss/c0d0", Size: 4096},
+		{Name: "nvme0n1", Path: "/dev/nvme0n1", Size: 8192},
 		{Name: "sda", Path: "/dev/sda", Size: 1 << 20, Removable: true},
 		{Name: "sr0", Path: "/dev/sr0"},
 		{Name: "sda1", Path: "/dev/sda1", Size: 1 << 19, Partition: true, Parent: "sda", Number: 1, PartName: "KEDGE-A"},

@@ -31,7 +31,7 @@ func describeHardware(class, name string) Hardware {
 	// The way to a disk in /sys/devices names the buses in between; the one
 	// nearest to the machine comes first.
 	for _, bus := range []struct{ mark, name string }{
-		{"/usb", "usb"}, {"/nvme/", "nvme"}, {"/mmc_host/", "mmc"}, {"/ata", "sata"}, {"/virtio", "virtio"}, {"/host", "scsi"},
+		{"/usb", "usb"}, {"/nvme/", "nvme"}, {"/virtual/nvme-subsystem/", "nvme"}, {"/mmc_host/", "mmc"}, {"/ata", "sata"}, {"/virtio", "virtio"}, {"/host", "scsi"},
 	} {
 		if strings.Contains(real, bus.mark) {
 			h.Transport = bus.name

@@ -25,6 +25,9 @@ func TestDescribeHardware(t *testing.T) {
 			map[string]string{"device/name": "DA4064", "device/serial": "0x1f2e3d4c"}, Hardware{"DA4064", "0x1f2e3d4c", "mmc"}},
 		{"nvme0n1", "pci0000:00/0000:00:1d.0/0000:03:00.0/nvme/nvme0/nvme0n1",
 			map[string]string{"device/model": "Example NVMe 1TB   ", "device/serial": "  21270A "}, Hardware{"Example NVMe 1TB", "21270A", "nvme"}},
+		// The kernel's own way, with nvme_core.multipath, leads over no bus.
+		{"nvme1n1", "virtual/nvme-subsystem/nvme-subsys1/nvme1n1",
+			map[string]string{"device/model": "Example NVMe 1TB   ", "device/serial": "21270B"}, Hardware{"Example NVMe 1TB", "21270B", "nvme"}},
 		{"vda", "pci0000:00/0000:00:05.0/virtio2/block/vda",
 			map[string]string{"serial": "kedge-drive0", "device/vendor": "0x1af4"}, Hardware{"", "kedge-drive0", "virtio"}},
 	} {
