@@ -4,6 +4,7 @@ OUTPUT  ?= dist
 RECIPE  ?= images/edge.yaml
 N       ?= 300
 BOOT    ?= 0
+START   ?= 0
 
 .PHONY: help deps build image images run test test-vm bench powercut lint generate
 
@@ -37,9 +38,9 @@ test-vm: images ## run every virtual-machine story
 bench: images ## print the figures: name, value, unit
 	hack/bench.sh
 
-powercut: build ## cut the power of recorded machines N times (RECORD=1 records them first, BOOT=n starts n of the disks)
+powercut: build ## cut the power of recorded machines N times (RECORD=1 records them first, START=n starts Kubernetes on n of the disks, BOOT=n starts n machines)
 	$(if $(RECORD),go run ./hack/powercut record)
-	go run ./hack/powercut -again -n $(N) -boot $(BOOT)
+	go run ./hack/powercut -again -n $(N) -start $(START) -boot $(BOOT)
 
 lint: deps ## gofmt, go vet, staticcheck, generated files
 	hack/lint.sh

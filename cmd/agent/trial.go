@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"time"
 
 	"github.com/kedgeos/kedge/pkg/api/config"
 	"github.com/kedgeos/kedge/pkg/node/boot"
 	"github.com/kedgeos/kedge/pkg/node/request"
 	"github.com/kedgeos/kedge/pkg/node/update"
+	"github.com/kedgeos/kedge/pkg/sys/atomicfile"
 	"github.com/kedgeos/kedge/pkg/sys/console"
 	"github.com/kedgeos/kedge/pkg/sys/filelock"
 	"github.com/kedgeos/kedge/pkg/sys/power"
@@ -34,7 +34,7 @@ func (d *daemon) upgrades(ctx context.Context) {
 			if ctx.Err() != nil { // the agent ends, the trial does not
 				return
 			}
-			if err := os.WriteFile(boot.TrialOver, nil, 0o644); err != nil {
+			if err := atomicfile.WriteFile(boot.TrialOver, []byte(d.trialEnd()), 0o644); err != nil {
 				d.log.Error(err)
 			}
 			d.kube.settle()
@@ -214,6 +214,16 @@ func runChecks(ctx context.Context, checks []string) map[string]error {
 		}
 	}
 	return failed
+}
+
+// trialEnd is what process 1 is told of a trial's end.
+func (d *daemon) trialEnd() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.onTrial {
+		return boot.GivenUp
+	}
+	return ""
 }
 
 func (d *daemon) setTrial(on bool) {

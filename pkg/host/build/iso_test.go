@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -222,5 +224,59 @@ func TestEFIImage(t *testing.T) {
 	defer f.Close()
 	if fs, err := block.Probe(f); err != nil || fs.Type != "vfat" || fs.Label != efiLabel || strings.EqualFold(fs.Label, "kedge") {
 		t.Errorf("Probe = %+v, %v", fs, err)
+	}
+}
+
+// TestSlotConfig lets GRUB's emulator start slots of which some have no initrd
+// that can be read: it must not start a kernel alone.
+func TestSlotConfig(t *testing.T) {
+	if _, err := exec.LookPath("grub-emu"); err != nil {
+		t.Skip(err)
+	}
+	slot, err := fillIn(slotConfig, map[string]string{"ID": "0123456789abcdef", "Serial": "ttyS0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ bad, want string }{
+		{"none", "linux a, initrd a"},
+		{"a", "linux a, linux b, initrd b"},
+		{"both", "linux a, linux b, neither"},
+	} {
+		dir := t.TempDir()
+		text := strings.NewReplacer("linux /boot", "start_linux /boot", "initrd /boot", "start_initrd /boot", "sleep --interruptible 60", "echo @neither@", "reboot", "exit").
+			Replace(string(slot))
+		config := `function start_linux { echo "@linux $slot@"; }
+function start_initrd {
+	if [ "$bad" = "$slot" -o "$bad" = "both" ]; then
+		false
+	else
+		echo "@initrd $slot@"
+	fi
+}
+function kedge_boot {
+	set slot="$1"
+	source $prefix/slot.cfg
+}
+set kedge_other=b
+set bad=` + c.bad + `
+kedge_boot a disk ""
+exit
+`
+		for name, content := range map[string]string{"device.map": "", "slot.cfg": text, "grub.cfg": config} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, err := exec.Command("grub-emu", "-d", dir, "-m", filepath.Join(dir, "device.map"), "-r", "host").CombinedOutput()
+		if err != nil {
+			t.Fatalf("grub-emu: %v\n%.2000s", err, out)
+		}
+		var did []string
+		for _, m := range regexp.MustCompile(`@([a-z ]+)@`).FindAllStringSubmatch(string(out), -1) {
+			did = append(did, m[1])
+		}
+		if got := strings.Join(did, ", "); got != c.want {
+			t.Errorf("without the initrd of %s: %s, want %s\n%.1500s", c.bad, got, c.want, out)
+		}
 	}
 }

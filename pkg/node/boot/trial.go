@@ -2,8 +2,10 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/kedgeos/kedge/pkg/sys/kernel"
@@ -11,8 +13,11 @@ import (
 )
 
 // TrialOver is the file by which the agent says that a trial has ended: its
-// release was committed, or it gave the release up and asks for a restart.
-const TrialOver = "/run/kedge/trial-over"
+// release was committed, or, with the text GivenUp, it asks for a restart.
+const (
+	TrialOver = "/run/kedge/trial-over"
+	GivenUp   = "given up"
+)
 
 // Times of a trial, as process 1 sees it. The agent decides long before the
 // limit; process 1 only sees to it that somebody does.
@@ -22,6 +27,10 @@ const (
 	watchdogTimeout = 60 * time.Second
 	watchdogPet     = 10 * time.Second
 	watchdogWait    = time.Second // for the hardware's driver
+
+	// What hangs on its way to a verdict, or afterwards on its way down, is reset.
+	guardLimit = trialLimit + 5*time.Minute
+	downLimit  = 2 * time.Minute
 )
 
 // watchdogVar names the file of the watchdog that the initrd has started, in
@@ -33,11 +42,30 @@ const watchdogVar = "KEDGE_WATCHDOG"
 type guard struct {
 	stop, stopped chan struct{}
 	dog           *power.Watchdog // nil without one
+
+	mu    sync.Mutex
+	until time.Time // from when on nobody pets it
+}
+
+// limit lets the watchdog reset the machine some time from now.
+func (g *guard) limit(d time.Duration) {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.until = sooner(g.until, time.Now().Add(d))
+}
+
+func (g *guard) over() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return time.Now().After(g.until)
 }
 
 // newGuard starts what start returns, in the background.
 func newGuard(start func() (*power.Watchdog, error), note func(error)) *guard {
-	g := &guard{stop: make(chan struct{}), stopped: make(chan struct{})}
+	g := &guard{stop: make(chan struct{}), stopped: make(chan struct{}), until: time.Now().Add(guardLimit)}
 	go func() {
 		defer close(g.stopped)
 		var err error
@@ -45,18 +73,28 @@ func newGuard(start func() (*power.Watchdog, error), note func(error)) *guard {
 			note(err)
 			return
 		}
-		for {
+		every := petEvery(g.dog.Timeout())
+		for !g.over() {
 			if err := g.dog.Pet(); err != nil {
 				note(err)
 			}
 			select {
 			case <-g.stop:
 				return
-			case <-time.After(watchdogPet):
+			case <-time.After(every):
 			}
 		}
 	}()
 	return g
+}
+
+// petEvery is how often a watchdog with a timeout is petted; some hardware knows
+// but short ones.
+func petEvery(timeout time.Duration) time.Duration {
+	if timeout <= 0 {
+		return watchdogPet
+	}
+	return min(watchdogPet, timeout/3)
 }
 
 // end leaves the watchdog, which runs, to the caller: nil when there is none.
@@ -70,10 +108,10 @@ func (g *guard) end() *power.Watchdog {
 }
 
 // startWatchdog starts the hardware's watchdog, or the kernel's own where there
-// is none.
+// is none that works.
 func startWatchdog(modules *kernel.Modules) (*power.Watchdog, error) {
-	const device = "/dev/watchdog"
-	there := func() bool {
+	const hardware, second = "/dev/watchdog", "/dev/watchdog1"
+	there := func(device string) bool {
 		for end := time.Now().Add(watchdogWait); !exists(device); time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(end) {
 				return false
@@ -81,13 +119,25 @@ func startWatchdog(modules *kernel.Modules) (*power.Watchdog, error) {
 		}
 		return true
 	}
-	if !there() && modules != nil {
+	software := func(device string) (*power.Watchdog, error) {
 		if err := modules.Load("softdog"); err != nil {
 			return nil, err
 		}
-		there()
+		there(device)
+		return power.OpenWatchdog(device, watchdogTimeout)
 	}
-	return power.OpenWatchdog(device, watchdogTimeout)
+	if !there(hardware) && modules != nil {
+		return software(hardware)
+	}
+	dog, err := power.OpenWatchdog(hardware, watchdogTimeout)
+	if err == nil || modules == nil {
+		return dog, err
+	}
+	dog, fault := software(second)
+	if fault != nil {
+		return nil, errors.Join(err, fault)
+	}
+	return dog, nil
 }
 
 // bequeath hands the watchdog of a trial on to the root's init.
@@ -118,13 +168,16 @@ func (s *System) takeWatchdog() {
 
 // GuardTrial keeps a slot on trial from staying when its agent cannot decide.
 // It returns when the trial is over, or with an error when the machine has to
-// restart.
+// restart. A release that is given up is watched until it is down.
 func (s *System) GuardTrial(ctx context.Context) error {
 	if !s.Journal.Record().Trial {
 		return nil
 	}
 	for end, damaged := time.Now().Add(trialLimit), false; ctx.Err() == nil; pause(ctx, watchdogPet) {
-		if exists(TrialOver) {
+		if text, err := os.ReadFile(TrialOver); err == nil && string(text) == GivenUp {
+			s.guard.limit(downLimit)
+			return nil
+		} else if err == nil {
 			break
 		}
 		r := s.Journal.Record()
@@ -135,6 +188,7 @@ func (s *System) GuardTrial(ctx context.Context) error {
 		if time.Now().Before(end) {
 			continue
 		}
+		s.guard.limit(downLimit)
 		if damaged {
 			return fmt.Errorf("the trial of slot %s was not ended: %s", r.Slot, r.Damage)
 		}

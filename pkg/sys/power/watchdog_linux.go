@@ -1,6 +1,7 @@
 package power
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -13,7 +14,8 @@ import (
 // A Watchdog resets the machine when nobody pets it for its timeout.
 type Watchdog struct{ f *os.File }
 
-// OpenWatchdog starts the watchdog at path, such as /dev/watchdog.
+// OpenWatchdog starts the watchdog at path, such as /dev/watchdog. Hardware that
+// cannot wait so long keeps its own timeout.
 //
 // Source: Documentation/watchdog/watchdog-api.rst of the kernel.
 func OpenWatchdog(path string, timeout time.Duration) (*Watchdog, error) {
@@ -22,11 +24,24 @@ func OpenWatchdog(path string, timeout time.Duration) (*Watchdog, error) {
 		return nil, fmt.Errorf("start watchdog: %w", err)
 	}
 	w := &Watchdog{f}
-	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.WDIOC_SETTIMEOUT, int(timeout.Seconds())); err != nil {
+	err = unix.IoctlSetPointerInt(int(f.Fd()), unix.WDIOC_SETTIMEOUT, int(timeout.Seconds()))
+	if errors.Is(err, unix.EINVAL) && w.Timeout() > 0 {
+		err = nil
+	}
+	if err != nil {
 		w.Close()
 		return nil, fmt.Errorf("set timeout of watchdog: %w", err)
 	}
 	return w, nil
+}
+
+// Timeout is how long it waits to be petted, 0 when it does not tell.
+func (w *Watchdog) Timeout() time.Duration {
+	seconds, err := unix.IoctlGetUint32(int(w.f.Fd()), unix.WDIOC_GETTIMEOUT)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // Bequeath lets the watchdog run on under whatever this process executes next,

@@ -16,6 +16,9 @@ func OpenWatchdog(string, time.Duration) (*Watchdog, error) { return nil, errors
 // TakeWatchdog needs Linux.
 func TakeWatchdog(string) (*Watchdog, error) { return nil, errors.ErrUnsupported }
 
+// Timeout needs Linux.
+func (*Watchdog) Timeout() time.Duration { return 0 }
+
 // Bequeath needs Linux.
 func (*Watchdog) Bequeath() (string, error) { return "", errors.ErrUnsupported }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 )
 
 // A Tool is one run of a program to its end: a build tool, a helper. Env adds
@@ -42,8 +43,13 @@ func Find(name string) (string, error) {
 	return "", fmt.Errorf("%s: %w", name, ErrNotInstalled)
 }
 
-// Run runs the tool and waits for its end. The error names the program and
-// wraps *exec.ExitError or ErrNotInstalled.
+// pipeDelay is how long what a tool has started may hold its output when the tool
+// itself has ended.
+const pipeDelay = 2 * time.Second
+
+// Run runs the tool and waits for its end. When ctx ends, so does the tool, with
+// all that it has started. The error names the program and wraps *exec.ExitError
+// or ErrNotInstalled.
 func (t Tool) Run(ctx context.Context) error {
 	path, err := Find(t.Path)
 	if err != nil {
@@ -52,13 +58,16 @@ func (t Tool) Run(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, path, t.Args...)
 	var tail lastLines
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = t.Dir, t.Stdin, t.Stdout, &tail
+	asGroup(cmd)
+	cmd.WaitDelay = pipeDelay
 	if len(t.Env) > 0 {
 		cmd.Env = append(os.Environ(), t.Env...)
 	}
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
+	err = cmd.Run()
+	if ctx.Err() != nil && err != nil {
+		return ctx.Err()
+	}
+	if err != nil && !errors.Is(err, exec.ErrWaitDelay) { // it ended well, and left something behind
 		if text := tail.String(); text != "" {
 			return fmt.Errorf("%s: %w: %s", filepath.Base(t.Path), err, text)
 		}
