@@ -62,7 +62,7 @@ func Banner(s Status) string {
 			b.WriteString("  " + cut(p.String(), Columns-2) + "\n")
 		}
 		if n > shownProblems {
-			fmt.Fprintf(&b, "  … and %d more: kedge status\n", n-shownProblems)
+			fmt.Fprintf(&b, "  ... and %d more: kedge status\n", n-shownProblems)
 		}
 	}
 	return b.String()
@@ -78,7 +78,7 @@ func cut(line string, n int) string {
 	line, _, more := strings.Cut(line, "\n")
 	letters := []rune(line)
 	if len(letters) > n || more {
-		return string(letters[:min(len(letters), n-2)]) + " …"
+		return string(letters[:min(len(letters), n-4)]) + " ..."
 	}
 	return line
 }
@@ -136,7 +136,7 @@ func networkLines(s Status) []string {
 	}
 	const most = 4
 	if n := len(lines); n > most {
-		lines = append(lines[:most-1], fmt.Sprintf("… and %d more links", n-most+1))
+		lines = append(lines[:most-1], fmt.Sprintf("... and %d more links", n-most+1))
 	}
 	if len(lines) == 0 {
 		lines = []string{"no wired link found"}
@@ -161,7 +161,7 @@ func loginLines(s Status) []string {
 	if s.Login.Password {
 		return append(lines, "press Enter to log in here")
 	}
-	return append(lines, "here: no password is set; put \"kedge: {password: …}\" into config.yaml")
+	return append(lines, "here: no password is set; put \"kedge: {password: X}\" into config.yaml")
 }
 
 func plural(n int) string {
