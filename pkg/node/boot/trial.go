@@ -28,9 +28,10 @@ const (
 	watchdogPet     = 10 * time.Second
 	watchdogWait    = time.Second // for the hardware's driver
 
-	// What hangs on its way to a verdict, or afterwards on its way down, is reset.
+	// What hangs on its way to a verdict, or afterwards on its way down, is reset;
+	// the services have more than three minutes to stop.
 	guardLimit = trialLimit + 5*time.Minute
-	downLimit  = 2 * time.Minute
+	downLimit  = 5 * time.Minute
 )
 
 // watchdogVar names the file of the watchdog that the initrd has started, in
@@ -107,10 +108,12 @@ func (g *guard) end() *power.Watchdog {
 	return g.dog
 }
 
+// Devices of watchdogs: the second is the kernel's own where the hardware has one.
+const firstWatchdog, secondWatchdog = "/dev/watchdog", "/dev/watchdog1"
+
 // startWatchdog starts the hardware's watchdog, or the kernel's own where there
 // is none that works.
 func startWatchdog(modules *kernel.Modules) (*power.Watchdog, error) {
-	const hardware, second = "/dev/watchdog", "/dev/watchdog1"
 	there := func(device string) bool {
 		for end := time.Now().Add(watchdogWait); !exists(device); time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(end) {
@@ -119,23 +122,34 @@ func startWatchdog(modules *kernel.Modules) (*power.Watchdog, error) {
 		}
 		return true
 	}
-	software := func(device string) (*power.Watchdog, error) {
-		if err := modules.Load("softdog"); err != nil {
-			return nil, err
-		}
-		there(device)
+	var software func() error
+	if modules != nil {
+		software = func() error { return modules.Load("softdog") }
+	}
+	return pickWatchdog(there, software, func(device string) (*power.Watchdog, error) {
 		return power.OpenWatchdog(device, watchdogTimeout)
+	})
+}
+
+// pickWatchdog opens the hardware's watchdog, else the one that software loads;
+// nil software is one that cannot be loaded. There waits for a device.
+func pickWatchdog(there func(string) bool, software func() error, open func(string) (*power.Watchdog, error)) (*power.Watchdog, error) {
+	var fault error
+	device := firstWatchdog
+	if there(device) || software == nil {
+		dog, err := open(device)
+		if err == nil || software == nil {
+			return dog, err
+		}
+		fault, device = err, secondWatchdog
 	}
-	if !there(hardware) && modules != nil {
-		return software(hardware)
+	if err := software(); err != nil {
+		return nil, errors.Join(fault, err)
 	}
-	dog, err := power.OpenWatchdog(hardware, watchdogTimeout)
-	if err == nil || modules == nil {
-		return dog, err
-	}
-	dog, fault := software(second)
-	if fault != nil {
-		return nil, errors.Join(err, fault)
+	there(device)
+	dog, err := open(device)
+	if err != nil {
+		return nil, errors.Join(fault, err)
 	}
 	return dog, nil
 }
@@ -170,15 +184,23 @@ func (s *System) takeWatchdog() {
 // It returns when the trial is over, or with an error when the machine has to
 // restart. A release that is given up is watched until it is down.
 func (s *System) GuardTrial(ctx context.Context) error {
+	return s.guardTrial(ctx, TrialOver, trialLimit)
+}
+
+// guardTrial looks for the file by which the agent says that the trial is over,
+// until the limit. Only a release that stays has its watchdog closed.
+func (s *System) guardTrial(ctx context.Context, file string, limit time.Duration) error {
 	if !s.Journal.Record().Trial {
 		return nil
 	}
-	for end, damaged := time.Now().Add(trialLimit), false; ctx.Err() == nil; pause(ctx, watchdogPet) {
-		if text, err := os.ReadFile(TrialOver); err == nil && string(text) == GivenUp {
-			s.guard.limit(downLimit)
-			return nil
-		} else if err == nil {
+	for end, damaged := time.Now().Add(limit), false; ctx.Err() == nil; pause(ctx, watchdogPet) {
+		if text, err := os.ReadFile(file); err == nil && string(text) == GivenUp {
 			break
+		} else if err == nil {
+			if dog := s.guard.end(); dog != nil {
+				return dog.Close()
+			}
+			return nil
 		}
 		r := s.Journal.Record()
 		if r.Damage != "" && !damaged {
@@ -192,11 +214,9 @@ func (s *System) GuardTrial(ctx context.Context) error {
 		if damaged {
 			return fmt.Errorf("the trial of slot %s was not ended: %s", r.Slot, r.Damage)
 		}
-		return fmt.Errorf("the trial of slot %s was not decided within %v", r.Slot, trialLimit)
+		return fmt.Errorf("the trial of slot %s was not decided within %v", r.Slot, limit)
 	}
-	if dog := s.guard.end(); dog != nil {
-		return dog.Close()
-	}
+	s.guard.limit(downLimit)
 	return nil
 }
 

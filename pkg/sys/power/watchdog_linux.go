@@ -25,14 +25,17 @@ func OpenWatchdog(path string, timeout time.Duration) (*Watchdog, error) {
 	}
 	w := &Watchdog{f}
 	err = unix.IoctlSetPointerInt(int(f.Fd()), unix.WDIOC_SETTIMEOUT, int(timeout.Seconds()))
-	if errors.Is(err, unix.EINVAL) && w.Timeout() > 0 {
-		err = nil
-	}
-	if err != nil {
+	if !usable(err, w.Timeout()) {
 		w.Close()
 		return nil, fmt.Errorf("set timeout of watchdog: %w", err)
 	}
 	return w, nil
+}
+
+// usable tells whether a watchdog is, from the error of setting its timeout and
+// the timeout that it has: one that is told too long a timeout keeps its own.
+func usable(err error, timeout time.Duration) bool {
+	return err == nil || errors.Is(err, unix.EINVAL) && timeout > 0
 }
 
 // Timeout is how long it waits to be petted, 0 when it does not tell.
