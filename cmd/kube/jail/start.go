@@ -64,7 +64,7 @@ func start(ctx context.Context, w io.Writer, p Programs, state, name string) err
 		return err
 	}
 	if err := n.comesUp(ctx, w); err != nil {
-		return fmt.Errorf("%w\n%s", err, tail(n.Log(), 60))
+		return fmt.Errorf("%w\n%s", err, lastLines(n.Log(), 60))
 	}
 	return nil
 }
@@ -156,8 +156,8 @@ func dnsRuns(ctx context.Context, api *API, since time.Time) error {
 	return fmt.Errorf("the cluster's DNS does not run yet: %+v", list.Items)
 }
 
-// tail is the last lines of a text.
-func tail(text string, n int) string {
+// lastLines are the last lines of a text.
+func lastLines(text string, n int) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
