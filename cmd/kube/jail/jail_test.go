@@ -70,7 +70,7 @@ func (s story) node(n int, p Programs) *Node {
 	}
 	s.Cleanup(func() {
 		if s.Failed() {
-			s.Logf("log of %s:\n%s", node.Host(), tail(node.Log(), 60))
+			s.Logf("log of %s:\n%s", node.Host(), lastLines(node.Log(), 60))
 		}
 		node.Remove()
 	})
@@ -91,11 +91,6 @@ func (s story) server(p Programs, config string) (*Node, *API) {
 	}
 	s.until("the API", func() error { return ok(s.ctx, api, "/readyz") })
 	return n, api
-}
-
-func tail(text string, n int) string {
-	lines := strings.Split(text, "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 // until waits for f, and ends the test when it does not succeed in time.
@@ -284,7 +279,7 @@ func (s story) joins(n, first *Node, api *API) {
 	}
 	s.until("a message about the token", func() error {
 		if log := n.Log(); !strings.Contains(log, "token") || !strings.Contains(log, url) {
-			return fmt.Errorf("the log says %q", tail(log, 3))
+			return fmt.Errorf("the log says %q", lastLines(log, 3))
 		}
 		return nil
 	})
@@ -300,7 +295,7 @@ func (s story) joins(n, first *Node, api *API) {
 	}
 	s.until("the second node", func() error { return ready(s.ctx, api, "/api/v1/nodes/"+n.Host()) })
 	if log := n.Log(); !strings.Contains(log, "cluster-cidr=10.52.0.0/16") {
-		s.Errorf("the joining node does not say what it learnt:\n%s", tail(log, 20))
+		s.Errorf("the joining node does not say what it learnt:\n%s", lastLines(log, 20))
 	}
 	s.pod(api, "far", n.Host())
 	s.until("an answer of the DNS on the other node", func() error { return answers(s.ctx, n, api, "default/far") })
