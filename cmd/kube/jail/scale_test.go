@@ -310,7 +310,7 @@ func (c *census) start(n *Node) *controllerProcess {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 		<-ended
 		if text, err := os.ReadFile(log.Name()); err == nil && c.s.Failed() {
-			c.s.Logf("log of the controller:\n%s", tail(string(text), 40))
+			c.s.Logf("log of the controller:\n%s", lastLines(string(text), 40))
 		}
 		log.Close()
 	})
