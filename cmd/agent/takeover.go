@@ -95,11 +95,7 @@ func takeOver(ctx context.Context, env cli.Env, o installOptions) error {
 // trustTakeover refuses an image that nobody has signed whom the configuration
 // trusts, or the image that this program comes from.
 func trustTakeover(ctx context.Context, image *release.Image, unsigned bool, w io.Writer) error {
-	area, err := image.Embedded()
-	if err != nil {
-		return err
-	}
-	text, err := isoimage.DecodeEmbed(area)
+	text, err := embeddedConfig(image)
 	if err != nil {
 		return err
 	}
@@ -111,6 +107,15 @@ func trustTakeover(ctx context.Context, image *release.Image, unsigned bool, w i
 		return err
 	}
 	return trustImage(ctx, image, policy, filepath.Join(filepath.Dir(self), "..", strings.TrimPrefix(keyFiles, "/usr/")), w)
+}
+
+// embeddedConfig returns the configuration in an image's embed area.
+func embeddedConfig(image *release.Image) ([]byte, error) {
+	area, err := image.Embedded()
+	if err != nil {
+		return nil, err
+	}
+	return isoimage.DecodeEmbed(area)
 }
 
 // openTakeoverImage opens the image, with the configuration that its system
@@ -147,11 +152,7 @@ func openTakeoverImage(ctx context.Context, source *os.File, file string) (*rele
 
 // foresee refuses a jump after which another disk, or none, would be installed to.
 func foresee(image *release.Image, disk install.Disk, disks []install.Disk, line string, need int64) error {
-	area, err := image.Embedded()
-	if err != nil {
-		return err
-	}
-	configuration, err := isoimage.DecodeEmbed(area)
+	configuration, err := embeddedConfig(image)
 	if err != nil {
 		return err
 	}

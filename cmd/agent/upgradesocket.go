@@ -140,11 +140,14 @@ func (m *asked) upgrader() (*upgrader, error) {
 // idleUpgrader is upgrader for what no trial of a system may meet.
 func (m *asked) idleUpgrader() (*upgrader, error) {
 	u, err := m.upgrader()
-	if err == nil && u.running.Trial {
-		u.close()
-		return nil, fmt.Errorf("%w: %s is on trial", update.ErrBusy, u.running.Release)
+	if err != nil {
+		return nil, err
 	}
-	return u, err
+	if err := u.idle(); err != nil {
+		u.close()
+		return nil, err
+	}
+	return u, nil
 }
 
 // said is where the code of the command tells people how it goes on.
