@@ -34,16 +34,11 @@ func bench(ctx context.Context, w io.Writer, p Programs, idle time.Duration) err
 		return err
 	}
 	defer os.RemoveAll(dir)
-	removeSwitch, err := Switch()
-	defer removeSwitch()
+	n, remove, err := single(dir, p)
 	if err != nil {
 		return err
 	}
-	n, err := NewNode(1, dir, p)
-	if err != nil {
-		return err
-	}
-	defer n.Remove()
+	defer remove()
 	if err := n.Start("server"); err != nil {
 		return err
 	}

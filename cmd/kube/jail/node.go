@@ -38,6 +38,22 @@ func NewNode(n int, dir string, p Programs) (*Node, error) {
 	return &Node{Jail: j, programs: p, log: log}, nil
 }
 
+// single makes one node on a bridge of its own, and returns what removes both.
+func single(dir string, p Programs) (n *Node, remove func(), err error) {
+	removeSwitch, err := Switch()
+	if err == nil {
+		n, err = NewNode(1, dir, p)
+	}
+	if err != nil {
+		removeSwitch()
+		return nil, nil, err
+	}
+	return n, func() {
+		n.Remove()
+		removeSwitch()
+	}, nil
+}
+
 // Host is the node's name in the cluster.
 func (n *Node) Host() string {
 	if n.called != "" {

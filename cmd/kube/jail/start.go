@@ -49,16 +49,11 @@ func start(ctx context.Context, w io.Writer, p Programs, state, name string) err
 			return err
 		}
 	}
-	removeSwitch, err := Switch()
-	defer removeSwitch()
+	n, remove, err := single(dir, p)
 	if err != nil {
 		return err
 	}
-	n, err := NewNode(1, dir, p)
-	if err != nil {
-		return err
-	}
-	defer n.Remove()
+	defer remove()
 	n.called = name
 	if err := n.Start("server"); err != nil {
 		return err
