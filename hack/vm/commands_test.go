@@ -366,9 +366,15 @@ type kubeconfig struct {
 	} `yaml:"users"`
 }
 
+// api asks the API server from outside; -until waits for a good answer: on a
+// loaded machine its own checks run over their time now and then.
 func api(ts *script, m *machine, neg bool, args []string) error {
+	until := len(args) > 0 && args[0] == "-until"
+	if until {
+		args = args[1:]
+	}
 	if len(args) != 1 {
-		return errors.New("usage: api PATH")
+		return errors.New("usage: api [-until] PATH")
 	}
 	ctx, cancel := m.within()
 	defer cancel()
@@ -384,14 +390,20 @@ func api(ts *script, m *machine, neg bool, args []string) error {
 	if err != nil {
 		return err
 	}
-	response, err := client.Get(k.Clusters[0].Cluster.Server + args[0])
-	if err != nil {
+	for {
+		response, err := client.Get(k.Clusters[0].Cluster.Server + args[0])
+		if err != nil {
+			return err
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if until && response.StatusCode != http.StatusOK && ctx.Err() == nil {
+			time.Sleep(2 * time.Second)
+			continue
+		}
+		fmt.Fprintf(ts.Stdout(), "%s\n%s\n", response.Status, body)
 		return err
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	fmt.Fprintf(ts.Stdout(), "%s\n%s\n", response.Status, body)
-	return err
 }
 
 func (k kubeconfig) client() (*http.Client, error) {

@@ -23,10 +23,14 @@ import (
 // etcdVersion is what kine says it is; the API server asks for features by it.
 const etcdVersion = "3.5.13"
 
+// busyTimeout, in milliseconds, is how long a lock of somebody else is waited for:
+// a server that is just ending still writes its log back.
+const busyTimeout = "30000"
+
 // sqliteOptions: a write-ahead log that is synced at each transaction, so that a
 // power cut loses nothing that the API server has confirmed, as with etcd. With
 // NORMAL, kine's own choice, it loses up to half a minute.
-const sqliteOptions = "?_journal_mode=WAL&_busy_timeout=30000&_synchronous=FULL&_txlock=immediate&_pragma=wal_autocheckpoint(4000)"
+const sqliteOptions = "?_journal_mode=WAL&_busy_timeout=" + busyTimeout + "&_synchronous=FULL&_txlock=immediate&_pragma=wal_autocheckpoint(4000)"
 
 // compactTimeout is for one batch of old revisions. Kine ends the whole program
 // when it is over, so that a slow disk must not get there; batches are small
@@ -99,7 +103,7 @@ func create(file string) error {
 	if st, err := os.Stat(file); err != nil || st.Size() == 0 {
 		statements = "PRAGMA page_size = 1024; VACUUM; " + statements
 	}
-	db, err := sql.Open("sqlite", file)
+	db, err := sql.Open("sqlite", file+"?_busy_timeout="+busyTimeout)
 	if err != nil {
 		return err
 	}

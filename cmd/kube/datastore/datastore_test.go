@@ -2,11 +2,13 @@ package datastore
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -59,5 +61,37 @@ func TestLogIsWrittenBack(t *testing.T) {
 			t.Errorf("round %d: %d values, %v", round, len(got.Kvs), err)
 		}
 		stop()
+	}
+}
+
+// A server that is just ending holds the database; the next one waits for it.
+func TestLockIsWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "state.db")
+	if err := create(file); err != nil {
+		t.Fatal(err)
+	}
+	other, err := sql.Open("sqlite", file+"?_txlock=exclusive")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = other.Close() })
+	lock, err := other.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	created := make(chan error)
+	go func() { created <- create(file) }()
+	select {
+	case err := <-created:
+		t.Errorf("created beside the lock of another: %v", err)
+		return
+	case <-time.After(300 * time.Millisecond):
+	}
+	if err := lock.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-created; err != nil {
+		t.Error(err)
 	}
 }
