@@ -119,8 +119,9 @@ type installer struct {
 	lock    *filelock.Lock
 	medium  string // device of the running system, "" for none
 	disks   []install.Disk
-	config  config.Config // of this boot, with install.* as it counts
-	file    []byte        // configuration of the installed system
+	config  config.Config     // of this boot, with install.* as it counts
+	file    []byte            // configuration of the installed system
+	kept    map[string][]byte // more of it, from sources that may go away
 	answers config.Config
 }
 
@@ -147,7 +148,8 @@ func newInstaller(ctx context.Context, o installOptions, w io.Writer) (i *instal
 			return nil, fmt.Errorf("read boot record: %w", err)
 		}
 	}
-	layers, _ := datasource.Layers(datasource.Gather(ctx, datasource.System{MountPoint: installMount}, record.Mode == boot.ModeDisk))
+	found := datasource.Gather(ctx, datasource.System{MountPoint: installMount}, record.Mode == boot.ModeDisk)
+	layers, _ := datasource.Layers(found)
 	i.config = config.Merge(layers...).Config
 	wanted := &i.config.Kedge.Install
 	if o.device != "" {
@@ -156,6 +158,12 @@ func newInstaller(ctx context.Context, o installOptions, w io.Writer) (i *instal
 	wanted.Wipe, wanted.NoFormat = wanted.Wipe || o.wipe, wanted.NoFormat || o.keep
 	if i.file, err = readConfig(ctx, o.config, wanted.ConfigURL); err != nil {
 		return nil, err
+	}
+	if i.file == nil {
+		var from []string
+		if i.kept, from = datasource.Kept(found); len(from) > 0 {
+			fmt.Fprintf(w, "kedge: install: the installed system gets a copy of this configuration: %s\n", strings.Join(from, ", "))
+		}
 	}
 	if i.source, err = openImage(ctx, o.image, record.Medium, wanted.ISOURL); err != nil {
 		return nil, err
@@ -312,7 +320,7 @@ func (i *installer) run(ctx context.Context, report install.Report) error {
 	if err != nil {
 		return err
 	}
-	steps, err := install.Steps(install.Options{Disk: disk, Image: i.image, Config: i.file, Answers: answers, Keep: keep, Committed: committed})
+	steps, err := install.Steps(install.Options{Disk: disk, Image: i.image, Config: i.file, Answers: answers, Kept: i.kept, Keep: keep, Committed: committed})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/kedgeos/kedge/pkg/api/config"
@@ -204,8 +205,12 @@ func trialChecks(ctx context.Context, c config.Upgrade, s update.State) map[stri
 
 // runChecks runs the user's checks and returns those that failed.
 func runChecks(ctx context.Context, checks []string) map[string]error {
+	commands, probes := sortChecks(checks)
 	failed := map[string]error{}
-	for _, check := range checks {
+	for name, err := range request.Probes(ctx, probes) {
+		failed[strings.TrimPrefix(name, request.ProbePrefix)] = err
+	}
+	for _, check := range commands {
 		ctx, cancel := context.WithTimeout(ctx, checkLimit)
 		err := process.Tool{Path: "sh", Args: []string{"-c", check}}.Run(ctx)
 		cancel()
@@ -214,6 +219,22 @@ func runChecks(ctx context.Context, checks []string) map[string]error {
 		}
 	}
 	return failed
+}
+
+// sortChecks tells commands from probes, which are checks that are a URL.
+func sortChecks(checks []string) (commands []string, probes []update.Probe) {
+	for _, check := range checks {
+		scheme, rest, _ := strings.Cut(check, "://")
+		switch {
+		case !config.IsProbe(check):
+			commands = append(commands, check)
+		case scheme == "tcp":
+			probes = append(probes, update.Probe{Name: check, TCP: rest})
+		default:
+			probes = append(probes, update.Probe{Name: check, URL: check})
+		}
+	}
+	return commands, probes
 }
 
 // trialEnd is what process 1 is told of a trial's end.

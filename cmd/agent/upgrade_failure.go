@@ -43,7 +43,7 @@ func noteFailure(path string, args []string, err error, now time.Time) {
 func failureText(path string) string {
 	var f failure
 	b, err := os.ReadFile(path)
-	if err != nil || json.Unmarshal(b, &f) != nil {
+	if err != nil || json.Unmarshal(b, &f) != nil || f.Reason == "" {
 		return ""
 	}
 	return fmt.Sprintf("%s was not taken, %s: %s", f.Image, f.Time.Format(time.DateTime), f.Reason)

@@ -87,7 +87,7 @@ type Install struct {
 // Upgrade says how another release is put on trial.
 type Upgrade struct {
 	HealthTimeout string   `key:"health_timeout" check:"health timeout"`
-	Health        []string `key:"health,adds,once" check:"command"`
+	Health        []string `key:"health,adds,once" check:"health check"`
 	Keys          []string `key:"keys,adds,once" check:"public key"`
 	KeysURL       string   `key:"keys_url" check:"url"`
 	AllowUnsigned bool     `key:"allow_unsigned"`

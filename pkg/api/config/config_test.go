@@ -400,3 +400,16 @@ func TestSalvageOfALongFile(t *testing.T) {
 		t.Errorf("%+v, %v", layer.Config, problems)
 	}
 }
+
+// A health check is a command, or a URL that must make sense as one.
+func TestHealthChecks(t *testing.T) {
+	for check, bad := range map[string]bool{
+		"true": false, "wget -q http://a/": false, "http://127.0.0.1:30080/healthz": false, "https://[::1]/": false, "tcp://127.0.0.1:5432": false,
+		"ftp://is-a-command": false, "http://": true, "tcp://127.0.0.1": true, "tcp://a:1/path": true, "http://a b": true, "": true,
+	} {
+		problems := Validate("f", []byte("kedge: {upgrade: {health: ['"+check+"']}}\n"))
+		if (len(problems) > 0) != bad {
+			t.Errorf("%q: %v", check, problems)
+		}
+	}
+}

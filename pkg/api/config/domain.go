@@ -35,6 +35,7 @@ var domains = map[string]struct {
 	"file system":     {"ext4 or vfat", regexp.MustCompile(`^(ext4|vfat)$`), nil},
 	"format":          {"if_blank or never", regexp.MustCompile(`^(if_blank|never)$`), nil},
 	"fs label":        {"at most 16 letters, digits, dots, dashes and underscores (11 on vfat)", regexp.MustCompile(`^[A-Za-z0-9._-]{1,16}$`), nil},
+	"health check":    {"shell command, or http, https or tcp URL", nil, checkHealth},
 	"health timeout":  {"time such as 90s or 10m, at most 20m", nil, checkHealthTimeout},
 	"host":            {"host name or IP address", nil, checkHost},
 	"hostname":        {"host name of RFC 1123", nil, checkHostname},
@@ -186,6 +187,26 @@ func ParseBandwidth(s string) (int64, error) {
 func checkCommand(_, s string) error {
 	if strings.TrimSpace(s) == "" || strings.Contains(s, "\x00") {
 		return errors.New("no command")
+	}
+	return nil
+}
+
+// IsProbe tells whether a health check is a URL to ask, not a command to run.
+func IsProbe(check string) bool {
+	scheme, _, ok := strings.Cut(check, "://")
+	return ok && slices.Contains([]string{"http", "https", "tcp"}, scheme)
+}
+
+func checkHealth(name, s string) error {
+	if !IsProbe(s) {
+		return checkCommand(name, s)
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Hostname() == "" || strings.ContainsAny(s, " <>"):
+		return fmt.Errorf("a URL such as http://127.0.0.1:30080/healthz is wanted, not %s", quoted(s))
+	case u.Scheme == "tcp" && (u.Port() == "" || u.Path != ""):
+		return fmt.Errorf("an address such as tcp://127.0.0.1:5432 is wanted, not %s", quoted(s))
 	}
 	return nil
 }

@@ -94,8 +94,8 @@ var texts = map[string]struct {
 		"How long the node has to become healthy with a new release, until the one before it comes back. 15m when it is not set.",
 		"10m"},
 	"kedge.upgrade.health": {
-		"Commands that must succeed with a new release, besides the node being Ready. One that failed before the upgrade does not count.",
-		"- wget -q -O /dev/null http://127.0.0.1:30080/healthz"},
+		"What must be well with a new release, besides the node being Ready: commands that succeed, http and https URLs that answer with 200 to 399, tcp://HOST:PORT that accepts a connection. What failed before the upgrade does not count.",
+		"- http://127.0.0.1:30080/healthz\n- test -e /var/lib/shop/till.db"},
 	"kedge.upgrade.keys": {
 		"Public keys whose signature a release must have, besides those in the image.",
 		"- RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"},

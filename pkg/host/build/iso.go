@@ -41,9 +41,9 @@ type grubTarget struct {
 // grubModules is what every GRUB needs to find and start the kernel.
 const grubModules = "part_gpt part_msdos fat iso9660 ext2 normal configfile search search_fs_file search_label echo test linux loadenv serial terminal reboot halt sleep true"
 
-// diskModules is what GRUB on a disk needs more: to name the slots and to read
-// the boot record.
-const diskModules = grubModules + " regexp probe"
+// diskModules is what GRUB on a disk needs more: to name the slots, to read the
+// boot record and to know a damaged kernel.
+const diskModules = grubModules + " regexp probe hashsum gcry_sha256"
 
 var grubTargets = map[string][]grubTarget{
 	"amd64": {
@@ -177,6 +177,10 @@ func (b *builder) isoTree(m release.Manifest, dir string) error {
 	if err != nil {
 		return err
 	}
+	sums, err := bootSums(m)
+	if err != nil {
+		return err
+	}
 	area, err := isoimage.EncodeEmbed(nil)
 	if err != nil {
 		return err
@@ -184,6 +188,7 @@ func (b *builder) isoTree(m release.Manifest, dir string) error {
 	for name, content := range map[string][]byte{
 		"boot/grub/grub.cfg":     config,
 		release.SlotConfig:       slot,
+		bootSumsPath:             sums,
 		release.MarkerPath(m.ID): nil,
 		release.SignaturePath:    make([]byte, release.SignatureSize),
 		isoimage.EmbedPath[1:]:   area,
@@ -193,6 +198,21 @@ func (b *builder) isoTree(m release.Manifest, dir string) error {
 		}
 	}
 	return os.MkdirAll(filepath.Join(dir, release.ImagesPath), 0o755)
+}
+
+// bootSumsPath has the digests of what GRUB starts from a slot, as sha256sum writes
+// them: it takes a kernel of which a bit is wrong for a kernel.
+const bootSumsPath = "boot/grub/sums"
+
+func bootSums(m release.Manifest) (sums []byte, err error) {
+	for _, path := range []string{release.KernelPath, release.InitrdPath} {
+		f, ok := m.File(path)
+		if !ok {
+			return nil, fmt.Errorf("the manifest has no %s", path)
+		}
+		sums = fmt.Appendf(sums, "%s  /%s\n", f.SHA256, path)
+	}
+	return sums, nil
 }
 
 // loaders builds GRUB for each kind of firmware. For the image, its first

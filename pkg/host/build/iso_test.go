@@ -238,15 +238,19 @@ func TestSlotConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The emulator has neither command, and no devices.
-	stand := strings.NewReplacer("linux /boot", "start_linux /boot", "initrd /boot", "start_initrd /boot",
+	stand := strings.NewReplacer("hashsum --hash=sha256 --check=/"+bootSumsPath, "compare", "linux /boot", "start_linux /boot", "initrd /boot", "start_initrd /boot",
 		"-f /boot", "-f $prefix/$slot/boot", "sleep --interruptible 60", "echo @neither@", "reboot", "exit").Replace(string(slot))
-	for _, c := range []struct{ name, start, bad, empty, want string }{
-		{"sound", "a disk", "", "", "linux a, initrd a disk"},
-		{"no initrd in a", "a disk", "a", "", "linux a, linux b, initrd b disk"},
-		{"none in b, which runs", "b disk", "b", "", "linux b, linux a, initrd a disk"},
-		{"rescue", "a rescue", "a", "", "linux a, linux b, initrd b rescue"},
-		{"none in both", "a disk", "ab", "", "linux a, linux b, neither"},
-		{"none in a, nothing in b", "a disk", "a", "b", "linux a, neither"},
+	for _, c := range []struct{ name, start, bad, empty, garbled, want string }{
+		{"sound", "a disk", "", "", "", "linux a, initrd a disk"},
+		{"no initrd in a", "a disk", "a", "", "", "linux a, linux b, initrd b disk"},
+		{"none in b, which runs", "b disk", "b", "", "", "linux b, linux a, initrd a disk"},
+		{"rescue", "a rescue", "a", "", "", "linux a, linux b, initrd b rescue"},
+		{"none in both", "a disk", "ab", "", "", "linux a, linux b, neither"},
+		{"none in a, nothing in b", "a disk", "a", "b", "", "linux a, neither"},
+		{"a loader that compares", "a disk", "", "", "-", "linux a, initrd a disk"},
+		{"a wrong bit in b", "b disk", "", "", "b", "linux a, initrd a disk"},
+		{"a wrong bit in a, no initrd in b", "a disk", "b", "", "a", "linux b, neither"},
+		{"wrong bits in both", "a rescue", "", "", "ab", "neither"},
 	} {
 		dir := t.TempDir()
 		// As kedge_boot in pkg/node/install/grub.cfg does it.
@@ -258,12 +262,21 @@ function start_initrd {
 		echo "@initrd $slot $mode@"
 	fi
 }
+function compare {
+	if regexp "$slot" "$garbled"; then
+		false
+	fi
+}
 function kedge_boot {
 	set slot="$1"
 	set mode="$2"
 	source "$prefix/$slot/boot/grub/slot.cfg"
 }
 set bad="` + c.bad + `"
+set garbled="` + c.garbled + `"
+if [ "$garbled" != "" ]; then
+	set kedge_sums="1"
+fi
 kedge_boot ` + c.start + ` ""
 exit
 `

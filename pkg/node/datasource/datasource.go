@@ -54,6 +54,9 @@ type Machine interface {
 type Found struct {
 	config.Layer
 	Problems []config.Problem
+
+	passing kind   // what may be gone when the installed system starts; "" for none
+	text    []byte // what was read
 }
 
 // Gather reads every source there is. State says whether the state disk is in
@@ -63,11 +66,11 @@ func Gather(ctx context.Context, m Machine, state bool) []Found {
 	found = append(found, file(m, Image, Image, nil)...)
 	found = append(found, file(m, Embedded, "embedded config.yaml", embedded)...)
 	found = append(found, file(m, Firmware, "hypervisor config", nil)...)
+	passing := append(media(ctx, m), kernel(m)...)
 	if state {
-		found = append(found, folder(m, State)...)
+		found = append(found, folder(m, State, passing)...)
 	}
-	found = append(found, media(ctx, m)...)
-	return append(found, kernel(m)...)
+	return append(found, passing...)
 }
 
 // Layers returns what the sources say and what is wrong with them.
@@ -102,15 +105,17 @@ func parse(name string, data []byte) []Found {
 		return nil
 	}
 	layer, problems := config.Parse(name, data)
-	return []Found{{layer, problems}}
+	return []Found{{Layer: layer, Problems: problems, text: data}}
 }
 
 func broken(name string, err error) Found {
 	p := config.Problem{File: name, Message: err.Error(), Fatal: true}
-	return Found{config.Layer{Source: name}, []config.Problem{p}}
+	return Found{Layer: config.Layer{Source: name}, Problems: []config.Problem{p}}
 }
 
-func folder(m Machine, dir string) []Found {
+// folder reads the files of the state disk, but for those that stand for a source
+// which is here itself.
+func folder(m Machine, dir string, passing []Found) []Found {
 	var names []string
 	for _, ext := range []string{"*.yaml", "*.yml"} {
 		matches, err := m.Glob(filepath.Join(dir, ext))
@@ -122,7 +127,9 @@ func folder(m Machine, dir string) []Found {
 	slices.Sort(names)
 	var found []Found
 	for _, name := range names {
-		found = append(found, file(m, name, name, nil)...)
+		if !slices.ContainsFunc(passing, func(f Found) bool { return f.replaces(filepath.Base(name)) }) {
+			found = append(found, file(m, name, name, nil)...)
+		}
 	}
 	return found
 }
@@ -149,14 +156,14 @@ func media(ctx context.Context, m Machine) []Found {
 
 func rank(m Medium) int { return -slices.Index(Labels, strings.ToLower(m.Label)) }
 
-func one(ctx context.Context, m Machine, medium Medium) []Found {
+func one(ctx context.Context, m Machine, medium Medium) (found []Found) {
 	name := fmt.Sprintf("medium %s (%s)", medium.Label, medium.Device)
 	names := wanted[strings.ToLower(medium.Label)]
 	files, err := m.ReadMedium(ctx, medium, append(slices.Clone(names), "meta-data"))
 	if err != nil {
 		return []Found{broken(name, err)}
 	}
-	var found []Found
+	defer func() { mark(found, ofMedium) }()
 	if meta, ok := files["meta-data"]; ok {
 		found = append(found, metadata(path.Join(name, "meta-data"), meta)...)
 	}
@@ -202,5 +209,10 @@ func kernel(m Machine) []Found {
 	if len(layer.Lines) == 0 && len(problems) == 0 {
 		return nil
 	}
-	return []Found{{layer, problems}}
+	f := Found{Layer: layer, Problems: problems, passing: ofCmdline}
+	layer.Config.Kedge.Install = config.Install{} // that was for the installation
+	if f.text, err = config.Marshal(layer.Config); err != nil {
+		return []Found{broken("kernel command line", err)}
+	}
+	return []Found{f}
 }

@@ -154,6 +154,64 @@ func TestGather(t *testing.T) {
 	}
 }
 
+// What an installation takes along stands for sources that are away, and for those
+// only: a command that both have is run once.
+func TestKept(t *testing.T) {
+	line := "quiet kedge.mode=install kedge.install.silent kedge.server_url=https://one:6443 hostname=line\n"
+	m := machine{
+		files: map[string]string{Cmdline: line},
+		media: []Medium{{"/dev/sdb1", "KEDGE", "vfat"}, {"/dev/sr0", "cidata", "iso9660"}},
+		contents: map[string]map[string]string{
+			"/dev/sdb1": {"config.yaml": "run_cmd: [stick]\nkedge: {install: {silent: true}}\n"},
+			"/dev/sr0":  {"user-data": "#cloud-config\nrun_cmd: [disc]\n", "meta-data": "local-hostname: meta\n"},
+		},
+	}
+	files, from := Kept(Gather(t.Context(), m, false))
+	if want := []string{"medium cidata (/dev/sr0)/meta-data", "medium cidata (/dev/sr0)/user-data", "medium KEDGE (/dev/sdb1)/config.yaml", config.CmdlineSource}; !slices.Equal(from, want) {
+		t.Errorf("from %q, want %q", from, want)
+	}
+	installed := machine{files: map[string]string{Cmdline: "quiet kedge.mode=disk"}, contents: m.contents}
+	for name, text := range files {
+		installed.files[State+"/"+name] = string(text)
+	}
+	in := func() (config.Config, []string) {
+		layers, problems := Layers(Gather(t.Context(), installed, true))
+		if len(problems) > 0 {
+			t.Error(problems)
+		}
+		var sources []string
+		for _, l := range layers {
+			sources = append(sources, l.Source)
+		}
+		return config.Merge(layers...).Config, sources
+	}
+	away, sources := in()
+	if away.Hostname != "line" || away.Kedge.ServerURL != "https://one:6443" || len(away.RunCmd) != 2 {
+		t.Errorf("away: %+v of %q", away, sources)
+	}
+	installed.media = m.media
+	installed.files[Cmdline] = line
+	if here, sources := in(); len(here.RunCmd) != 2 || len(sources) != 4 {
+		t.Errorf("here: %+v of %q", here, sources)
+	}
+	// One that cannot be read replaces nothing.
+	installed.contents = nil
+	layers, problems := Layers(Gather(t.Context(), installed, true))
+	if c := config.Merge(layers...).Config; len(problems) != 2 || len(c.RunCmd) != 2 {
+		t.Errorf("unreadable: %v, %+v", problems, c)
+	}
+	// Another installation without them leaves nothing of them.
+	files, from = Kept(nil)
+	for name, text := range files {
+		if len(text) > 0 {
+			t.Errorf("%s: %q", name, text)
+		}
+	}
+	if len(files) != 5 || len(from) > 0 {
+		t.Errorf("%d files, from %q", len(files), from)
+	}
+}
+
 func TestScriptAsUserData(t *testing.T) {
 	m := machine{files: map[string]string{Cmdline: ""}, media: []Medium{{"/dev/sr0", "CIDATA", "iso9660"}},
 		contents: map[string]map[string]string{"/dev/sr0": {"user-data": "#!/bin/sh\necho hello\n"}}}

@@ -12,6 +12,8 @@ package install
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/kedgeos/kedge/pkg/api/layout"
 	"github.com/kedgeos/kedge/pkg/api/release"
@@ -23,17 +25,19 @@ const (
 	stateConfig = "lib/kedge/config.d" // below the state's root
 	configFile  = stateConfig + "/50-install.yaml"
 	answersFile = stateConfig + "/60-answers.yaml"
-	upgradeFile = "lib/kedge/upgrade.json" // of package update
+	upgradeFile = "lib/kedge/upgrade.json"         // of package update
+	failureFile = "lib/kedge/upgrade-failure.json" // of the agent: why the last upgrade was not taken
 )
 
 // Options say what is installed where.
 type Options struct {
 	Disk      Disk
 	Image     *release.Image
-	Config    []byte // file for the installed system; nil for none
-	Answers   []byte // what a person answered, in the same form; wins over Config
-	Keep      bool   // the disk is ours: its partitions and its state stay
-	Committed string // with Keep: the slot that the disk starts, a or b; "" when that is not known
+	Config    []byte            // file for the installed system; nil for none
+	Answers   []byte            // what a person answered, in the same form; wins over Config
+	Kept      map[string][]byte // more files for the folder of configurations, by name
+	Keep      bool              // the disk is ours: its partitions and its state stay
+	Committed string            // with Keep: the slot that the disk starts, a or b; "" when that is not known
 }
 
 // A Machine is what steps may do. Progress, if not nil, hears of bytes.
@@ -177,8 +181,14 @@ func stateFiles(o Options) []file {
 			files = append(files, file{name, data})
 		}
 	}
+	for name, data := range o.Kept {
+		if len(data) > 0 || o.Keep { // an empty one takes away an earlier one
+			files = append(files, file{stateConfig + "/" + name, data})
+		}
+	}
+	slices.SortFunc(files, func(a, b file) int { return strings.Compare(a.path, b.path) })
 	if o.Keep { // what an upgrade knew of the slots is true no more
-		files = append(files, file{upgradeFile, []byte("{}\n")})
+		files = append(files, file{upgradeFile, []byte("{}\n")}, file{failureFile, []byte("{}\n")})
 	}
 	return files
 }

@@ -65,6 +65,7 @@ const keptLog = `verify
 mount ext4 /dev/sda5
 write /run/kedge/install/lib/kedge/config.d/50-install.yaml
 write /run/kedge/install/lib/kedge/upgrade.json
+write /run/kedge/install/lib/kedge/upgrade-failure.json
 unmount
 copy to /dev/sda3
 format vfat /dev/sda2 KEDGE-ESP

@@ -14,6 +14,9 @@ import (
 // probeLimit is how long one probe may take.
 const probeLimit = 10 * time.Second
 
+// ProbePrefix stands before the name of a probe that failed.
+const ProbePrefix = "probe "
+
 // Probes makes probes, all at once, and returns those that failed, by name.
 func Probes(ctx context.Context, probes []update.Probe) map[string]error {
 	var (
@@ -28,7 +31,7 @@ func Probes(ctx context.Context, probes []update.Probe) map[string]error {
 			if err := probe(ctx, p); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
-				failed["probe "+p.Name] = err
+				failed[ProbePrefix+p.Name] = err
 			}
 		})
 	}
