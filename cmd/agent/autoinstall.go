@@ -43,12 +43,20 @@ func (d *daemon) installHere(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
+	begun, wrote := time.Now(), false
 	for ctx.Err() == nil {
-		err := d.installSilently(ctx)
+		err := d.installSilently(ctx, &wrote)
 		if err == nil {
 			return
 		}
 		d.tellInstall(err.Error())
+		if goesBack(d.record.Takeover, wrote, time.Since(begun)) {
+			d.tellInstall("restarting into the system that was to be taken over, of which nothing was changed: " + err.Error())
+			if err = d.init.Power(ctx, power.Reboot); err == nil {
+				return
+			}
+			d.log.Warn("install: ", err)
+		}
 		if errors.Is(err, errInstalled) {
 			<-ctx.Done()
 			return
@@ -60,6 +68,15 @@ func (d *daemon) installHere(ctx context.Context) {
 	}
 }
 
+// takeoverPatience is how long the disk of a takeover is waited for.
+const takeoverPatience = 10 * time.Minute
+
+// goesBack tells whether a takeover that cannot install ends: the system that
+// started it is still there, and only a restart away.
+func goesBack(takeover, wrote bool, tried time.Duration) bool {
+	return takeover && !wrote && tried > takeoverPatience
+}
+
 // errInstalled means that a medium that installs by itself was left in a
 // machine that has been installed.
 var errInstalled = errors.New("this machine is installed already: take the medium out and restart it")
@@ -68,13 +85,15 @@ var errInstalled = errors.New("this machine is installed already: take the mediu
 // fits is taken to be the only one: others may be spinning up.
 var disksPause = 15 * time.Second
 
-func (d *daemon) installSilently(ctx context.Context) error {
+// installSilently installs, and says in wrote whether it came to write to a disk.
+func (d *daemon) installSilently(ctx context.Context, wrote *bool) error {
 	d.tellInstall("installing")
 	i, err := newInstaller(ctx, installOptions{}, consoleLines{})
 	if err != nil {
 		return err
 	}
 	defer i.close()
+	defer func() { *wrote = *wrote || i.wrote }()
 	wanted := i.config.Kedge.Install
 	if !install.Named(wanted) {
 		if i.disks, err = settled(ctx, i.disks, i.look); err != nil {

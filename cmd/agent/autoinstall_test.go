@@ -150,3 +150,21 @@ func TestTake(t *testing.T) {
 		t.Errorf("Choose = %v, %v", d, err)
 	}
 }
+
+// A takeover ends by itself only as long as there is a system to go back to.
+func TestGoesBack(t *testing.T) {
+	for _, c := range []struct {
+		takeover, wrote bool
+		tried           time.Duration
+		want            bool
+	}{
+		{true, false, takeoverPatience + 1, true},
+		{true, false, takeoverPatience, false},
+		{true, true, time.Hour, false},
+		{false, false, time.Hour, false},
+	} {
+		if got := goesBack(c.takeover, c.wrote, c.tried); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}

@@ -123,6 +123,7 @@ type installer struct {
 	file    []byte            // configuration of the installed system
 	kept    map[string][]byte // more of it, from sources that may go away
 	answers config.Config
+	wrote   bool // to a disk: what was there is no more
 }
 
 // errBusy means that another installation runs.
@@ -324,7 +325,10 @@ func (i *installer) run(ctx context.Context, report install.Report) error {
 	if err != nil {
 		return err
 	}
-	return install.Run(ctx, install.System{}, steps, report)
+	return install.Run(ctx, install.System{}, steps, func(s install.Step, done int64) {
+		i.wrote = i.wrote || install.Changes(s)
+		report(s, done)
+	})
 }
 
 // newTeller reports to a stream: each step on a line of its own, long ones with

@@ -142,6 +142,7 @@ func (i *initrd) findRoot(ctx context.Context) error {
 	found := make(chan error, 1)
 	go func() {
 		if i.takeover(source) {
+			i.journal.Update(func(r *Record) { r.Takeover = true })
 			found <- nil
 		} else if source.URL != "" {
 			found <- i.fetchRoot(ctx, source, again)

@@ -52,6 +52,7 @@ type Record struct {
 	ID          string  `json:"id"`
 	Medium      string  `json:"medium"`                 // device that the system was started from; "" when there is none
 	Root        string  `json:"root"`                   // URL that the root came from; "" when it was a medium
+	Takeover    bool    `json:"takeover,omitempty"`     // from within another system, which is still on its disk
 	Slot        string  `json:"slot,omitempty"`         // a or b, of an installed system
 	Trial       bool    `json:"trial,omitempty"`        // the slot is on trial
 	Verity      bool    `json:"verity,omitempty"`       // the kernel checks each block of the root that it reads

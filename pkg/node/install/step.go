@@ -19,6 +19,12 @@ func (s verify) Do(ctx context.Context, m Machine, progress func(int64)) error {
 	return m.Verify(ctx, s.image, progress)
 }
 
+// Changes tells whether a step changes a disk.
+func Changes(s Step) bool {
+	_, looks := s.(verify)
+	return !looks
+}
+
 type erase struct{ disk Disk }
 
 func (erase) Bytes() int64     { return 0 }
