@@ -1,36 +1,50 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 
 	"github.com/kedgeos/kedge/pkg/api/chunk"
 	"github.com/kedgeos/kedge/pkg/api/release"
+	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/node/delta"
 	"github.com/kedgeos/kedge/pkg/node/slot"
 	"github.com/kedgeos/kedge/pkg/node/update"
 	"github.com/kedgeos/kedge/pkg/sys/fetch"
+	"github.com/kedgeos/kedge/pkg/sys/registry"
 )
 
 // partSuffix is what the file has behind its name while it is put together. It
 // stays when that is cut off, and the next try goes on with it; see forget.
 const partSuffix = ".delta"
 
-// fetchDelta makes path the image that address leads to, by fetching only what
+// An origin is where an image lies, perhaps with a chunk index of it.
+type origin interface {
+	delta.Source
+	// index returns the chunk index. The error says why there is none.
+	index(ctx context.Context) (chunk.Index, error)
+	// prove says why an image that was put together, perhaps with this embed area in
+	// the place of its own, is not the one that lies there.
+	prove(ctx context.Context, i *release.Image, area []byte) error
+}
+
+// errNoIndex means that nobody has published an index of an image.
+var errNoIndex = errors.New("no chunk index lies beside it")
+
+// fetchDelta makes path the image that lies at an origin, by fetching only what
 // the slots do not have. It says no, and leaves the whole download to the caller,
 // when there is no chunk index or it is no good, when the server sends no parts
 // of files, when there is no room beside what is here, and when too little is the
-// same.
-func (u *upgrader) fetchDelta(ctx context.Context, address, path string, o fetch.Options, w io.Writer) (bool, error) {
-	at, err := url.Parse(address)
-	if err != nil || at.Scheme != "http" && at.Scheme != "https" {
-		return false, nil
-	}
-	at.Path += chunk.Suffix
+// same. Begin, if not nil, is asked for room, as a download asks it.
+func (u *upgrader) fetchDelta(ctx context.Context, at origin, path string, begin func(size, have int64) error, w io.Writer) (bool, error) {
 	no := func(why error) (bool, error) {
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
@@ -38,29 +52,20 @@ func (u *upgrader) fetchDelta(ctx context.Context, address, path string, o fetch
 		fmt.Fprintf(w, "kedge: fetch: the whole image: %v\n", why)
 		return false, os.RemoveAll(path + partSuffix)
 	}
-	ask := o
-	ask.Limit, ask.Tries, ask.Progress, ask.Begin, ask.Keep = chunk.MaxIndex, 2, nil, nil, false
-	b, err := fetch.Bytes(ctx, at.String(), ask)
-	if errors.Is(err, fetch.ErrStatus) {
-		return no(errors.New("no chunk index lies beside it"))
-	}
-	if err != nil {
-		return no(err)
-	}
-	x, err := chunk.Decode(b)
+	x, err := at.index(ctx)
 	if err != nil {
 		return no(err)
 	}
 	if limit, err := u.slots.SlotSize(slot.Other(u.running.Slot)); err == nil && x.Size() > limit {
 		return no(fmt.Errorf("the chunk index is of an image of %d bytes: %w", x.Size(), update.ErrTooLarge))
 	}
-	if o.Begin != nil {
+	if begin != nil {
 		// What an earlier try has put together lies in the same place.
-		if err := o.Begin(x.Size(), fetch.Allocated(path+partSuffix)); err != nil {
+		if err := begin(x.Size(), fetch.Allocated(path+partSuffix)); err != nil {
 			return no(err)
 		}
 	}
-	from := &webSource{url: address, o: o}
+	from := &watched{origin: at}
 	err = u.rebuild(ctx, x, path+partSuffix, from, path, w)
 	switch {
 	case err == nil:
@@ -82,7 +87,7 @@ func (u *upgrader) fetchDelta(ctx context.Context, address, path string, o fetch
 // errNotWhole means that an index led to something that its image is not.
 var errNotWhole = errors.New("the chunk index leads to another image")
 
-func (u *upgrader) rebuild(ctx context.Context, x chunk.Index, to string, from *webSource, old string, w io.Writer) error {
+func (u *upgrader) rebuild(ctx context.Context, x chunk.Index, to string, from *watched, old string, w io.Writer) error {
 	f, err := os.OpenFile(to, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return err
@@ -90,7 +95,7 @@ func (u *upgrader) rebuild(ctx context.Context, x chunk.Index, to string, from *
 	defer f.Close()
 	config, err := u.embedded()
 	if err != nil {
-		return err
+		config = nil // that of the image serves for now; who writes the slot says what is wrong
 	}
 	seeds, done := u.slots.Seeds(u.running, x.Size(), old)
 	defer done()
@@ -101,8 +106,11 @@ func (u *upgrader) rebuild(ctx context.Context, x chunk.Index, to string, from *
 			fmt.Fprintf(w, "kedge: fetch: %.1f of %.1f MB changed\n", float64(n)/1e6, float64(size)/1e6)
 			report = newShare(w, "fetch", n)
 		},
-		Bytes: func(n, _ int64) { report(n) },
-		Seed:  func(_ int, err error) { fmt.Fprintf(w, "kedge: fetch: read what is here: %v\n", err) },
+		Bytes: func(n, total int64) {
+			report(n)
+			u.tell("fetch", n, total)
+		},
+		Seed: func(_ int, err error) { fmt.Fprintf(w, "kedge: fetch: read what is here: %v\n", err) },
 	})
 	if err != nil {
 		return err
@@ -114,7 +122,7 @@ func (u *upgrader) rebuild(ctx context.Context, x chunk.Index, to string, from *
 		err = fmt.Errorf("release %s instead of %s", i.Manifest.ID, x.ID)
 	}
 	if err == nil {
-		err = i.Verify(ctx, nil)
+		err = from.prove(ctx, i, config)
 	}
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", errNotWhole, err)
@@ -122,12 +130,18 @@ func (u *upgrader) rebuild(ctx context.Context, x chunk.Index, to string, from *
 	return err
 }
 
-// webSource is an image on a server.
-type webSource struct {
-	url    string
-	o      fetch.Options
+// watched is an origin and how its parts come.
+type watched struct {
+	origin
 	came   arrival // of any part
 	failed bool    // a part
+}
+
+// Range implements delta.Source.
+func (s *watched) Range(ctx context.Context, from, size int64, w io.Writer) error {
+	err := s.origin.Range(ctx, from, size, io.MultiWriter(&s.came, w))
+	s.failed = err != nil
+	return err
 }
 
 // An arrival tells whether a byte came.
@@ -139,11 +153,106 @@ func (a *arrival) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// onWeb is the origin of an image with a URL; its index lies beside it.
+type onWeb struct {
+	url string
+	o   fetch.Options
+}
+
+func (s *onWeb) index(ctx context.Context) (x chunk.Index, err error) {
+	at, err := url.Parse(s.url)
+	if err != nil {
+		return x, err
+	}
+	at.Path += chunk.Suffix
+	o := s.o
+	o.Limit, o.Tries, o.Progress, o.Begin, o.Keep = chunk.MaxIndex, 2, nil, nil, false
+	b, err := fetch.Bytes(ctx, at.String(), o)
+	if errors.Is(err, fetch.ErrStatus) {
+		return x, errNoIndex
+	}
+	if err != nil {
+		return x, err
+	}
+	return chunk.Decode(b)
+}
+
 // Range implements delta.Source.
-func (s *webSource) Range(ctx context.Context, from, size int64, w io.Writer) error {
+func (s *onWeb) Range(ctx context.Context, from, size int64, w io.Writer) error {
 	o := s.o
 	o.Progress, o.Begin, o.Keep = nil, nil, false
-	err := fetch.Range(ctx, s.url, from, size, io.MultiWriter(&s.came, w), o)
-	s.failed = err != nil
-	return err
+	return fetch.Range(ctx, s.url, from, size, w, o)
+}
+
+// A URL vouches for nothing: the image must be what its manifest says.
+func (s *onWeb) prove(ctx context.Context, i *release.Image, _ []byte) error {
+	return i.Verify(ctx, nil)
+}
+
+// inRegistry is the origin of an image in a registry; its index refers to it.
+type inRegistry struct{ *registry.Remote }
+
+func (s inRegistry) index(ctx context.Context) (x chunk.Index, err error) {
+	b, err := s.Attached(ctx, registry.ChunksType, chunk.MaxIndex)
+	if errors.Is(err, registry.ErrNotFound) {
+		return x, errNoIndex
+	}
+	if err != nil {
+		return x, err
+	}
+	if x, err = chunk.Decode(b); err == nil && x.Size() != s.Size {
+		err = fmt.Errorf("%w: it has %d bytes, not %d", delta.ErrOther, s.Size, x.Size())
+	}
+	return x, err
+}
+
+// A reference may be a digest, and somebody may have signed other images: this
+// one must be the layer, byte for byte, with the layer's embed area in the place
+// of this machine's.
+func (s inRegistry) prove(ctx context.Context, i *release.Image, area []byte) error {
+	has, err := i.Embedded()
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (len(has) == 0 || !bytes.Equal(has, area)) {
+		return s.compare(ctx, i, isoimage.Extent{}, nil)
+	}
+	if err != nil {
+		return err
+	}
+	at, err := i.Extent(isoimage.EmbedPath[1:])
+	if err != nil {
+		return err
+	}
+	its, err := isoimage.EncodeEmbed(nil) // that of most, which need not be fetched
+	if err != nil {
+		return err
+	}
+	if err := s.compare(ctx, i, at, its); !errors.Is(err, registry.ErrDigest) {
+		return err
+	}
+	var b bytes.Buffer
+	if err := s.Range(ctx, at.Offset, at.Size, &b); err != nil {
+		return err
+	}
+	return s.compare(ctx, i, at, b.Bytes())
+}
+
+// compare says whether an image is the layer once an area of it is replaced. The
+// error wraps registry.ErrDigest.
+func (s inRegistry) compare(ctx context.Context, i *release.Image, at isoimage.Extent, area []byte) error {
+	r, h := i.Reader(), sha256.New()
+	for _, part := range []io.Reader{io.NewSectionReader(r, 0, at.Offset), bytes.NewReader(area), io.NewSectionReader(r, at.Offset+at.Size, i.Size-at.Offset-at.Size)} {
+		for {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if _, err := io.CopyN(h, part, 1<<20); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				return err
+			}
+		}
+	}
+	if got := "sha256:" + hex.EncodeToString(h.Sum(nil)); got != s.Layer {
+		return fmt.Errorf("%w: got %s, want %s", registry.ErrDigest, got, s.Layer)
+	}
+	return nil
 }

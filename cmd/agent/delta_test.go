@@ -199,7 +199,7 @@ func TestFetchDelta(t *testing.T) {
 			}
 			u := &upgrader{slots: update.System{Medium: medium}, running: update.Running{Slot: "a"}}
 			var said bytes.Buffer
-			used, err := u.fetchDelta(t.Context(), s.URL+"/kedge.iso?token=1", to, fetch.Options{Delay: time.Millisecond, Tries: 2}, &said)
+			used, err := u.fetchDelta(t.Context(), &onWeb{s.URL + "/kedge.iso?token=1", fetch.Options{Delay: time.Millisecond, Tries: 2}}, to, nil, &said)
 			if err != nil || used != c.used || !strings.Contains(said.String(), c.says) {
 				t.Fatalf("fetchDelta = %v, %v, want %v; said %s", used, err, c.used, &said)
 			}
@@ -242,8 +242,8 @@ func TestFetchDeltaGoesOnAfterACut(t *testing.T) {
 	shop := &shop{image: image, index: indexOf(t, image), dieAt: 2 << 20}
 	s := httptest.NewServer(shop)
 	defer s.Close()
-	o := fetch.Options{Delay: time.Millisecond, Tries: 2}
-	if _, err := u.fetchDelta(t.Context(), s.URL+"/kedge.iso", to, o, &bytes.Buffer{}); err == nil {
+	at := &onWeb{s.URL + "/kedge.iso", fetch.Options{Delay: time.Millisecond, Tries: 2}}
+	if _, err := u.fetchDelta(t.Context(), at, to, nil, &bytes.Buffer{}); err == nil {
 		t.Fatal("a dead server is no error")
 	}
 	first := shop.total()
@@ -251,13 +251,13 @@ func TestFetchDeltaGoesOnAfterACut(t *testing.T) {
 		t.Errorf("the way out is %q", got)
 	}
 	shop.die(0)
-	o.Begin = func(size, have int64) error {
+	begin := func(size, have int64) error {
 		if part := fetch.Allocated(to + partSuffix); size != int64(len(image)) || have != part || have == 0 {
 			t.Errorf("room is asked for %d bytes, %d are said to be here, %d are", size, have, part)
 		}
 		return nil
 	}
-	used, err := u.fetchDelta(t.Context(), s.URL+"/kedge.iso", to, o, &bytes.Buffer{})
+	used, err := u.fetchDelta(t.Context(), at, to, begin, &bytes.Buffer{})
 	if err != nil || !used {
 		t.Fatalf("fetchDelta = %v, %v", used, err)
 	}
@@ -282,8 +282,8 @@ func TestFetchDeltaWithoutRoom(t *testing.T) {
 		}
 	}
 	var said bytes.Buffer
-	o := fetch.Options{Begin: func(size, _ int64) error { return source.Room(size, 0, source.Spare) }}
-	used, err := (&upgrader{}).fetchDelta(t.Context(), s.URL+"/kedge.iso", to, o, &said)
+	begin := func(size, _ int64) error { return source.Room(size, 0, source.Spare) }
+	used, err := (&upgrader{}).fetchDelta(t.Context(), &onWeb{url: s.URL + "/kedge.iso"}, to, begin, &said)
 	if used || err != nil || !strings.Contains(said.String(), "there is no room") {
 		t.Errorf("fetchDelta = %v, %v; said %s", used, err, &said)
 	}
@@ -304,12 +304,5 @@ func TestForget(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(to + "*"); left != nil {
 		t.Errorf("left: %v", left)
-	}
-}
-
-func TestFetchDeltaOfAFile(t *testing.T) {
-	var u upgrader
-	if used, err := u.fetchDelta(t.Context(), "/media/kedge.iso", "/nonexistent", fetch.Options{}, nil); used || err != nil {
-		t.Errorf("fetchDelta of a file = %v, %v", used, err)
 	}
 }

@@ -46,7 +46,7 @@ type wish struct {
 
 	// delta fetches only what of an image is not here already, and says no when it
 	// leaves all to a download of the whole; nil always does.
-	delta func(ctx context.Context, address, path string, o fetch.Options, w io.Writer) (bool, error)
+	delta func(ctx context.Context, at origin, path string, begin func(size, have int64) error, w io.Writer) (bool, error)
 }
 
 // bandwidth returns the limit of a transfer: that of the command, or else that
@@ -81,7 +81,7 @@ func (wish *wish) open(ctx context.Context, medium string, admissible func(*rele
 	case source.Web:
 		o := fetch.Options{Keep: true, Pace: &fetch.Pace{Rate: wish.rate}, Limit: wish.most(), Begin: wish.begin(w), Progress: newTransfer(w)}
 		if wish.delta != nil {
-			if whole, err := wish.delta(ctx, wish.name, wish.fetched, o, w); err != nil {
+			if whole, err := wish.delta(ctx, &onWeb{wish.name, o}, wish.fetched, o.Begin, w); err != nil {
 				return nil, err
 			} else if whole {
 				return os.Open(wish.fetched)
@@ -97,7 +97,19 @@ func (wish *wish) open(ctx context.Context, medium string, admissible func(*rele
 		}
 		return f, err
 	case source.Registry, source.Layout:
-		return wish.pull(ctx, w)
+		o, err := wish.access()
+		if err != nil {
+			return nil, err
+		}
+		o.Begin = wish.begin(w)
+		if kind == source.Registry && wish.delta != nil {
+			if whole, err := wish.pullDelta(ctx, o, w); err != nil {
+				return nil, err
+			} else if whole {
+				return os.Open(wish.fetched)
+			}
+		}
+		return wish.pull(ctx, o, w)
 	}
 	return os.Open(wish.name)
 }
@@ -107,20 +119,37 @@ func isFile(name string) bool {
 	return err == nil
 }
 
-// pull brings an image out of a registry or layout.
-func (wish *wish) pull(ctx context.Context, w io.Writer) (*os.File, error) {
+// access is how the registry or layout of a wish is to be spoken to.
+func (wish *wish) access() (o registry.Options, err error) {
 	text, err := os.ReadFile(registries.Path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		return o, err
 	}
 	known, err := registries.Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", registries.Path, err)
+		return o, fmt.Errorf("read %s: %w", registries.Path, err)
 	}
-	o, err := registry.OptionsFor(wish.name, known, os.ReadFile)
+	o, err = registry.OptionsFor(wish.name, known, os.ReadFile)
+	o.Limit = wish.rate
+	return o, err
+}
+
+// pullDelta brings out of a registry only what of an image is not here.
+func (wish *wish) pullDelta(ctx context.Context, o registry.Options, w io.Writer) (bool, error) {
+	r, err := registry.Find(ctx, wish.name, runtime.GOARCH, o)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
+	defer r.Close()
+	whole, err := wish.delta(ctx, inRegistry{r}, wish.fetched, o.Begin, w)
+	if whole && err == nil {
+		wish.digest = r.Digest
+	}
+	return whole, err
+}
+
+// pull brings an image out of a registry or layout.
+func (wish *wish) pull(ctx context.Context, o registry.Options, w io.Writer) (_ *os.File, err error) {
 	// The part will not be what its mark says.
 	if err := os.Remove(wish.fetched + fetch.MarkSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -128,8 +157,7 @@ func (wish *wish) pull(ctx context.Context, w io.Writer) (*os.File, error) {
 	if err := os.RemoveAll(wish.fetched + partSuffix); err != nil { // it would only take room
 		return nil, err
 	}
-	begin := wish.begin(w)
-	o.Limit = wish.rate
+	begin := o.Begin
 	tell := newTransfer(w)
 	o.Progress = func(done, size int64) {
 		tell(done, size)

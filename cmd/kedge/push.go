@@ -74,6 +74,11 @@ func pushCommand() *cli.Command {
 			if err != nil {
 				return registryHint(imageHint(err))
 			}
+			if host, _, err := registry.Split(ref); err == nil && host != "" { // a layout is read where it lies
+				if err := publishIndexes(ctx, pinned(ref, digest), files, o, p, env.Stderr); err != nil {
+					return err
+				}
+			}
 			p.end()
 			_, err = fmt.Fprintln(env.Stdout, pinned(ref, digest))
 			return err

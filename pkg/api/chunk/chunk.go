@@ -10,8 +10,8 @@
 //
 // # The index
 //
-// It lies beside an image and has its name and ".chunks". Numbers are little
-// endian.
+// It lies beside an image and has its name and ".chunks"; in a registry it is an
+// artifact that refers to the image. Numbers are little endian.
 //
 //	at      bytes
 //	0       8      "KEDGECHK"

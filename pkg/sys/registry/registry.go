@@ -4,14 +4,15 @@
 // An OS image travels as the only layer of an OCI image, byte for byte: the
 // digest of the layer is the SHA-256 of the file. Images for several
 // architectures stand behind one index. So any registry holds them, and tools
-// such as crane and skopeo copy them.
+// such as crane and skopeo copy them. The chunk index of an OS image is an
+// artifact of its own that refers to the OCI image.
 //
 // A reference names a repository of a registry (registry.example/os/kedge:v1.4.0,
 // or …@sha256:…), a layout folder (oci:DIR or oci:DIR:TAG) or a layout in a tar
 // file (oci-archive:FILE or oci-archive:FILE:TAG), as skopeo spells them.
 //
 // Sizes are bytes. Sources: OCI image format 1.1 (manifest, index, layout,
-// annotations); OCI distribution 1.1; RFC 9110, section 14 (ranges).
+// annotations, artifacts); OCI distribution 1.1 (referrers); RFC 9110, section 14 (ranges).
 package registry
 
 import (

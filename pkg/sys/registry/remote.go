@@ -129,12 +129,7 @@ func (r *repository) manifest(ctx context.Context, digest string) ([]byte, error
 }
 
 func (r *repository) blob(ctx context.Context, d v1.Descriptor, from int64) (io.ReadCloser, error) {
-	header := http.Header{}
-	if from > 0 {
-		// Some registries take no range without an end.
-		header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, d.Size-1))
-	}
-	resp, err := r.get(ctx, "blobs/"+d.Digest.String(), header)
+	resp, err := r.bytes(ctx, d, from, d.Size-from)
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +142,16 @@ func (r *repository) blob(ctx context.Context, d v1.Descriptor, from int64) (io.
 		return nil, err
 	}
 	return resp.Body, nil
+}
+
+// bytes asks for a blob, or for some of it. Some registries take no range without
+// an end.
+func (r *repository) bytes(ctx context.Context, d v1.Descriptor, from, size int64) (*http.Response, error) {
+	header := http.Header{}
+	if from > 0 || size < d.Size {
+		header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, from+size-1))
+	}
+	return r.get(ctx, "blobs/"+d.Digest.String(), header)
 }
 
 // begin looks at the head of an answer to a request for the bytes of a blob
@@ -189,14 +194,19 @@ func upload(ctx context.Context, r reference, b *bundle, o Options) error {
 				}
 			}
 		}()
-		err := remote.Push(r.name, b.content,
-			remote.WithContext(ctx), remote.WithTransport(w), remote.WithAuth(user(o.Access)), remote.WithUserAgent("kedge"),
-			remote.WithJobs(1), remote.WithProgress(updates),
-			remote.WithRetryBackoff(remote.Backoff{Steps: 1})) // again tries again
+		err := remote.Push(r.name, b.content, append(pushOptions(ctx, w, o), remote.WithProgress(updates))...)
 		<-heard
 		if err == nil {
 			o.Progress(b.size, b.size)
 		}
 		return false, w.explain(err)
 	})
+}
+
+// pushOptions are those of whatever is written.
+func pushOptions(ctx context.Context, w *wire, o Options) []remote.Option {
+	return []remote.Option{
+		remote.WithContext(ctx), remote.WithTransport(w), remote.WithAuth(user(o.Access)), remote.WithUserAgent("kedge"), remote.WithJobs(1),
+		remote.WithRetryBackoff(remote.Backoff{Steps: 1}), // again tries again
+	}
 }

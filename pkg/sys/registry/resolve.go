@@ -38,6 +38,8 @@ type document struct {
 	Config        v1.Descriptor
 	Layers        []v1.Descriptor
 	Annotations   map[string]string
+	ArtifactType  types.MediaType
+	Subject       *v1.Descriptor
 }
 
 func (d document) index() bool { return d.MediaType.IsIndex() || len(d.Manifests) > 0 }
@@ -96,6 +98,7 @@ func onlyLayer(image document) (v1.Descriptor, error) {
 // A target is what a reference stands for.
 type target struct {
 	digest v1.Hash       // of the manifest or index that was named
+	image  v1.Descriptor // the manifest for the architecture
 	layer  v1.Descriptor // the OS image
 }
 
@@ -105,7 +108,8 @@ func resolve(ctx context.Context, s source, arch string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	t := target{digest: describe("", raw).Digest}
+	t := target{image: describe(types.OCIManifestSchema1, raw)}
+	t.digest = t.image.Digest
 	image, err := decode(raw)
 	if err != nil {
 		return t, err
@@ -126,6 +130,7 @@ func resolve(ctx context.Context, s source, arch string) (target, error) {
 	if image, err = decode(raw); err != nil {
 		return t, err
 	}
+	t.image = describe(types.OCIManifestSchema1, raw)
 	t.layer, err = onlyLayer(image)
 	return t, err
 }
