@@ -45,7 +45,8 @@ func (d *daemon) installHere(ctx context.Context) {
 	}
 	begun, wrote := time.Now(), false
 	for ctx.Err() == nil {
-		err := d.installSilently(ctx, &wrote)
+		now, err := d.installSilently(ctx)
+		wrote = wrote || now
 		if err == nil {
 			return
 		}
@@ -85,30 +86,29 @@ var errInstalled = errors.New("this machine is installed already: take the mediu
 // fits is taken to be the only one: others may be spinning up.
 var disksPause = 15 * time.Second
 
-// installSilently installs, and says in wrote whether it came to write to a disk.
-func (d *daemon) installSilently(ctx context.Context, wrote *bool) error {
+// installSilently installs, and says whether it came to write to a disk.
+func (d *daemon) installSilently(ctx context.Context) (wrote bool, err error) {
 	d.tellInstall("installing")
 	i, err := newInstaller(ctx, installOptions{}, consoleLines{})
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer i.close()
-	defer func() { *wrote = *wrote || i.wrote }()
 	wanted := i.config.Kedge.Install
 	if !install.Named(wanted) {
 		if i.disks, err = settled(ctx, i.disks, i.look); err != nil {
-			return err
+			return false, err
 		}
 	}
 	disk, err := i.silentChoice(wanted, d.record.Fallback)
 	if err != nil {
-		return err
+		return false, err
 	}
 	d.tellInstall("installing to " + disk.String())
 	if err := i.run(ctx, newTeller(consoleLines{})); err != nil {
-		return err
+		return i.wrote, err
 	}
-	return d.installed(ctx)
+	return i.wrote, d.installed(ctx)
 }
 
 // settled returns the disks once two looks in a row saw the same.

@@ -23,7 +23,6 @@ import (
 	"github.com/kedgeos/kedge/pkg/api/release"
 	"github.com/kedgeos/kedge/pkg/format/isoimage"
 	"github.com/kedgeos/kedge/pkg/node/source"
-	"github.com/kedgeos/kedge/pkg/node/update"
 	"github.com/kedgeos/kedge/pkg/sys/registry"
 )
 
@@ -88,12 +87,8 @@ func (d *depot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // pupil is a machine that runs an image, and its wish for one of a depot.
 func pupil(t *testing.T, running []byte, d *depot) (*upgrader, wish) {
 	t.Helper()
-	medium := filepath.Join(t.TempDir(), "slot-a")
-	if err := os.WriteFile(medium, append(bytes.Clone(running), make([]byte, 1<<20)...), 0o644); err != nil {
-		t.Fatal(err)
-	}
 	u := newUpgrader(newKey(t))
-	u.slots = update.System{Medium: medium}
+	u.slots = slotWith(t, running)
 	w := newWish(t, u, d.ref)
 	w.delta = u.fetchDelta
 	return u, w

@@ -141,6 +141,16 @@ func (c *till) Write(p []byte) (int, error) {
 	return c.ResponseWriter.Write(p)
 }
 
+// slotWith is a system that runs an image in slot A.
+func slotWith(t *testing.T, image []byte) update.System {
+	t.Helper()
+	medium := filepath.Join(t.TempDir(), "slot-a")
+	if err := os.WriteFile(medium, append(bytes.Clone(image), make([]byte, 1<<20)...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return update.System{Medium: medium}
+}
+
 func TestFetchDelta(t *testing.T) {
 	root := make([]byte, 6<<20)
 	rand.NewChaCha8([32]byte{1}).Read(root)
@@ -192,12 +202,8 @@ func TestFetchDelta(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := httptest.NewServer(c.shop)
 			defer s.Close()
-			dir := t.TempDir()
-			medium, to := filepath.Join(dir, "slot-a"), filepath.Join(dir, "upgrade.iso")
-			if err := os.WriteFile(medium, append(bytes.Clone(c.running), make([]byte, 1<<20)...), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			u := &upgrader{slots: update.System{Medium: medium}, running: update.Running{Slot: "a"}}
+			to := filepath.Join(t.TempDir(), "upgrade.iso")
+			u := &upgrader{slots: slotWith(t, c.running), running: update.Running{Slot: "a"}}
 			var said bytes.Buffer
 			used, err := u.fetchDelta(t.Context(), &onWeb{s.URL + "/kedge.iso?token=1", fetch.Options{Delay: time.Millisecond, Tries: 2}}, to, nil, &said)
 			if err != nil || used != c.used || !strings.Contains(said.String(), c.says) {

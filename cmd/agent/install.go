@@ -162,7 +162,10 @@ func newInstaller(ctx context.Context, o installOptions, w io.Writer) (i *instal
 	}
 	if i.file == nil {
 		var from []string
-		if i.kept, from = datasource.Kept(found); len(from) > 0 {
+		if i.kept, from, err = datasource.Kept(found); err != nil {
+			return nil, err
+		}
+		if len(from) > 0 {
 			fmt.Fprintf(w, "kedge: install: the installed system gets a copy of this configuration: %s\n", strings.Join(from, ", "))
 		}
 	}

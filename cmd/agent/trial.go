@@ -193,7 +193,7 @@ func (d *daemon) unhealthy() string {
 	return ""
 }
 
-// checkLimit is how long one health check may take.
+// checkLimit is how long a health check that is a command may take.
 const checkLimit = 30 * time.Second
 
 // trialChecks runs the user's checks, and the probes that a cluster asked for.
@@ -205,36 +205,26 @@ func trialChecks(ctx context.Context, c config.Upgrade, s update.State) map[stri
 
 // runChecks runs the user's checks and returns those that failed.
 func runChecks(ctx context.Context, checks []string) map[string]error {
-	commands, probes := sortChecks(checks)
 	failed := map[string]error{}
-	for name, err := range request.Probes(ctx, probes) {
-		failed[strings.TrimPrefix(name, request.ProbePrefix)] = err
-	}
-	for _, check := range commands {
-		ctx, cancel := context.WithTimeout(ctx, checkLimit)
-		err := process.Tool{Path: "sh", Args: []string{"-c", check}}.Run(ctx)
-		cancel()
-		if err != nil {
+	for _, check := range checks {
+		if err := runCheck(ctx, check); err != nil {
 			failed[check] = err
 		}
 	}
 	return failed
 }
 
-// sortChecks tells commands from probes, which are checks that are a URL.
-func sortChecks(checks []string) (commands []string, probes []update.Probe) {
-	for _, check := range checks {
-		scheme, rest, _ := strings.Cut(check, "://")
-		switch {
-		case !config.IsProbe(check):
-			commands = append(commands, check)
-		case scheme == "tcp":
-			probes = append(probes, update.Probe{Name: check, TCP: rest})
-		default:
-			probes = append(probes, update.Probe{Name: check, URL: check})
-		}
+// runCheck asks a check that is a URL, and runs any other.
+func runCheck(ctx context.Context, check string) error {
+	if !config.IsProbe(check) {
+		ctx, cancel := context.WithTimeout(ctx, checkLimit)
+		defer cancel()
+		return process.Tool{Path: "sh", Args: []string{"-c", check}}.Run(ctx)
 	}
-	return commands, probes
+	if address, ok := strings.CutPrefix(check, "tcp://"); ok {
+		return request.Probe(ctx, update.Probe{TCP: address})
+	}
+	return request.Probe(ctx, update.Probe{URL: check})
 }
 
 // trialEnd is what process 1 is told of a trial's end.

@@ -56,7 +56,7 @@ type Found struct {
 	Problems []config.Problem
 
 	passing kind   // what may be gone when the installed system starts; "" for none
-	text    []byte // what was read
+	text    []byte // what was read, of a file
 }
 
 // Gather reads every source there is. State says whether the state disk is in
@@ -209,10 +209,5 @@ func kernel(m Machine) []Found {
 	if len(layer.Lines) == 0 && len(problems) == 0 {
 		return nil
 	}
-	f := Found{Layer: layer, Problems: problems, passing: ofCmdline}
-	layer.Config.Kedge.Install = config.Install{} // that was for the installation
-	if f.text, err = config.Marshal(layer.Config); err != nil {
-		return []Found{broken("kernel command line", err)}
-	}
-	return []Found{f}
+	return []Found{{Layer: layer, Problems: problems, passing: ofCmdline}}
 }

@@ -166,7 +166,10 @@ func TestKept(t *testing.T) {
 			"/dev/sr0":  {"user-data": "#cloud-config\nrun_cmd: [disc]\n", "meta-data": "local-hostname: meta\n"},
 		},
 	}
-	files, from := Kept(Gather(t.Context(), m, false))
+	files, from, err := Kept(Gather(t.Context(), m, false))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if want := []string{"medium cidata (/dev/sr0)/meta-data", "medium cidata (/dev/sr0)/user-data", "medium KEDGE (/dev/sdb1)/config.yaml", config.CmdlineSource}; !slices.Equal(from, want) {
 		t.Errorf("from %q, want %q", from, want)
 	}
@@ -201,7 +204,9 @@ func TestKept(t *testing.T) {
 		t.Errorf("unreadable: %v, %+v", problems, c)
 	}
 	// Another installation without them leaves nothing of them.
-	files, from = Kept(nil)
+	if files, from, err = Kept(nil); err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range files {
 		if len(text) > 0 {
 			t.Errorf("%s: %q", name, text)

@@ -39,26 +39,32 @@ func (f Found) replaces(file string) bool {
 // Kept returns what an installation takes along for the time when the sources that
 // it had are away: files for State by their names, and the sources they came from.
 // All names are there; a file of an earlier installation is overwritten by nothing.
-func Kept(found []Found) (files map[string][]byte, from []string) {
+func Kept(found []Found) (files map[string][]byte, from []string, err error) {
 	files = map[string][]byte{string(ofCmdline) + ".yaml": nil}
 	for n := range keptMedia {
 		files[mediumFile(n)] = nil
 	}
 	media := 0
 	for _, f := range found {
-		name := string(f.passing) + ".yaml"
-		if f.passing == ofMedium {
+		name, text := string(f.passing)+".yaml", f.text
+		switch f.passing {
+		case ofMedium:
 			name = mediumFile(media)
 			media++
+		case ofCmdline:
+			f.Config.Kedge.Install = config.Install{} // that was for the installation
+			if text, err = config.Marshal(f.Config); err != nil {
+				return nil, nil, err
+			}
 		}
-		text := bytes.TrimSpace(f.text)
-		if f.passing == "" || media > keptMedia || len(text) == 0 || string(text) == "{}" {
+		said := bytes.TrimSpace(text)
+		if f.passing == "" || media > keptMedia || len(said) == 0 || string(said) == "{}" {
 			continue
 		}
-		files[name] = f.text
+		files[name] = text
 		from = append(from, f.Source)
 	}
-	return files, from
+	return files, from, nil
 }
 
 func mediumFile(n int) string { return fmt.Sprintf("%s-%d.yaml", ofMedium, n+1) }

@@ -14,9 +14,6 @@ import (
 // probeLimit is how long one probe may take.
 const probeLimit = 10 * time.Second
 
-// ProbePrefix stands before the name of a probe that failed.
-const ProbePrefix = "probe "
-
 // Probes makes probes, all at once, and returns those that failed, by name.
 func Probes(ctx context.Context, probes []update.Probe) map[string]error {
 	var (
@@ -26,12 +23,10 @@ func Probes(ctx context.Context, probes []update.Probe) map[string]error {
 	)
 	for _, p := range probes {
 		wait.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, probeLimit)
-			defer cancel()
-			if err := probe(ctx, p); err != nil {
+			if err := Probe(ctx, p); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
-				failed[ProbePrefix+p.Name] = err
+				failed["probe "+p.Name] = err
 			}
 		})
 	}
@@ -39,7 +34,10 @@ func Probes(ctx context.Context, probes []update.Probe) map[string]error {
 	return failed
 }
 
-func probe(ctx context.Context, p update.Probe) error {
+// Probe makes one probe.
+func Probe(ctx context.Context, p update.Probe) error {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
 	if p.TCP != "" {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.TCP)
 		if err != nil {

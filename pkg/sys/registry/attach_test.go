@@ -183,13 +183,8 @@ func TestAttachAsUser(t *testing.T) {
 func TestRange(t *testing.T) {
 	for _, name := range []string{"in-process registry", "docker-registry"} {
 		t.Run(name, func(t *testing.T) {
-			repo, both := places[name](t), images(t, "amd64", "arm64")
-			if _, err := Push(t.Context(), repo+":v1", both, quick()); err != nil {
-				t.Fatal(err)
-			}
-			host, path, _ := strings.Cut(repo, "/")
-			c, proxy := newCutter(t, host, 30_000, 2)
-			r := find(t, proxy+"/"+path+":v1", "amd64", quick())
+			c, ref, _ := pushed(t, name, 30_000, 2)
+			r := find(t, ref, "amd64", quick())
 			whole := noise(300_000, 1)
 			for _, at := range [][2]int64{{100_000, 70_000}, {0, 10}, {299_990, 10}, {0, 300_000}} {
 				var got bytes.Buffer

@@ -24,18 +24,21 @@ type writeError struct{ error }
 
 func (e writeError) Unwrap() error { return e.error }
 
-// pull resolves and downloads. A source that is not the last one is asked only
-// once what it has.
-func pull(ctx context.Context, s source, arch, file string, o Options, last bool) (string, error) {
-	ask := o
+// locate resolves. A source that is not the last one is asked only once what it has.
+func locate(ctx context.Context, s source, arch string, o Options, last bool) (t target, err error) {
 	if !last {
-		ask.Tries = 1
+		o.Tries = 1
 	}
-	var t target
-	err := ask.again(ctx, func() (_ bool, err error) {
+	err = o.again(ctx, func() (_ bool, err error) {
 		t, err = resolve(ctx, s, arch)
 		return false, err
 	})
+	return t, err
+}
+
+// pull resolves and downloads.
+func pull(ctx context.Context, s source, arch, file string, o Options, last bool) (string, error) {
+	t, err := locate(ctx, s, arch, o, last)
 	if err != nil {
 		return "", err
 	}

@@ -43,15 +43,8 @@ func Find(ctx context.Context, ref, arch string, o Options) (*Remote, error) {
 	}
 	var mirrors string
 	for {
-		s, ask, last := r.sources[0], o, len(r.sources) == 1
-		if !last {
-			ask.Tries = 1
-		}
-		err := ask.again(ctx, func() (_ bool, err error) {
-			r.target, err = resolve(ctx, s, arch)
-			return false, err
-		})
-		if err == nil {
+		s, last := r.sources[0], len(r.sources) == 1
+		if r.target, err = locate(ctx, s, arch, o, last); err == nil {
 			r.Digest, r.Layer, r.Size = r.target.digest.String(), r.target.layer.Digest.String(), r.target.layer.Size
 			return r, nil
 		}

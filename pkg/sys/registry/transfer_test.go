@@ -68,20 +68,28 @@ func (c *cut) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+// pushed puts two images at a place, and a server before it that breaks as many
+// transfers, each after so many bytes. Ref leads through that.
+func pushed(t *testing.T, place string, after, times int) (c *cutter, ref string, both []Image) {
+	t.Helper()
+	repo, both := places[place](t), images(t, "amd64", "arm64")
+	if _, err := Push(t.Context(), repo+":v1", both, quick()); err != nil {
+		t.Fatal(err)
+	}
+	host, path, _ := strings.Cut(repo, "/")
+	c, proxy := newCutter(t, host, after, times)
+	return c, proxy + "/" + path + ":v1", both
+}
+
 // Breaks within one Pull: it goes on where it stopped.
 func TestBrokenTransferGoesOn(t *testing.T) {
 	for _, name := range []string{"in-process registry", "docker-registry"} {
 		t.Run(name, func(t *testing.T) {
-			repo, both := places[name](t), images(t, "amd64", "arm64")
-			if _, err := Push(t.Context(), repo+":v1", both, quick()); err != nil {
-				t.Fatal(err)
-			}
-			host, path, _ := strings.Cut(repo, "/")
-			c, proxy := newCutter(t, host, 70_000, 3)
+			c, ref, both := pushed(t, name, 70_000, 3)
 			file := filepath.Join(t.TempDir(), "f")
 			o := quick()
 			o.Tries = 2
-			if _, err := Pull(t.Context(), proxy+"/"+path+":v1", "amd64", file, o); err != nil {
+			if _, err := Pull(t.Context(), ref, "amd64", file, o); err != nil {
 				t.Fatal(err)
 			}
 			same(t, file, both[0].File)
