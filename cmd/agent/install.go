@@ -169,29 +169,36 @@ func newInstaller(ctx context.Context, o installOptions, w io.Writer) (i *instal
 			fmt.Fprintf(w, "kedge: install: the installed system gets a copy of this configuration: %s\n", strings.Join(from, ", "))
 		}
 	}
-	if i.source, err = openImage(ctx, o.image, record.Medium, wanted.ISOURL); err != nil {
+	if err = i.open(ctx, o, record.Medium, w); err != nil {
 		return nil, err
-	}
-	size, err := i.source.Seek(0, io.SeekEnd)
-	if err != nil {
-		return nil, err
-	}
-	if i.image, err = release.Open(i.source, size); err != nil {
-		return nil, fmt.Errorf("open image %s: %w", i.source.Name(), err)
-	}
-	if err = i.image.Manifest.Of(release.System); err != nil {
-		return nil, err
-	}
-	if i.source.Name() != record.Medium { // that is what runs
-		policy := i.config.Kedge.Upgrade
-		policy.AllowUnsigned = policy.AllowUnsigned || o.unsigned
-		if err = trustImage(ctx, i.image, policy, keyFiles, w); err != nil {
-			return nil, err
-		}
 	}
 	i.medium = record.Medium
 	i.disks, err = i.look()
 	return i, err
+}
+
+// open opens the image to install; one that is not the medium that runs must be
+// of somebody who is trusted.
+func (i *installer) open(ctx context.Context, o installOptions, medium string, w io.Writer) (err error) {
+	if i.source, err = openImage(ctx, o.image, medium, i.config.Kedge.Install.ISOURL); err != nil {
+		return err
+	}
+	size, err := i.source.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if i.image, err = release.Open(i.source, size); err != nil {
+		return fmt.Errorf("open image %s: %w", i.source.Name(), err)
+	}
+	if err = i.image.Manifest.Of(release.System); err != nil {
+		return err
+	}
+	if i.source.Name() != medium { // that is what runs
+		policy := i.config.Kedge.Upgrade
+		policy.AllowUnsigned = policy.AllowUnsigned || o.unsigned
+		return trustImage(ctx, i.image, policy, keyFiles, w)
+	}
+	return nil
 }
 
 // look lists the disks as they are now.
