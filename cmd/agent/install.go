@@ -131,8 +131,8 @@ var errBusy = errors.New("install: another installation is running")
 
 // newInstaller gets all that an installation needs, and tells w whom the image is
 // trusted for.
-func newInstaller(ctx context.Context, o installOptions, w io.Writer) (i *installer, err error) {
-	i = &installer{}
+func newInstaller(ctx context.Context, o installOptions, w io.Writer) (_ *installer, err error) {
+	i := &installer{} // not the result, which is nil when it is closed
 	defer func() {
 		if err != nil {
 			i.close()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,5 +54,13 @@ func TestTrustImage(t *testing.T) {
 		if !errors.Is(err, c.want) || !strings.Contains(said.String(), c.says) || c.want != nil && !strings.Contains(err.Error(), "0.2.0") {
 			t.Errorf("%s: %v, said %q", c.name, err, said.String())
 		}
+	}
+}
+
+// An installation that cannot begin says why, and is closed.
+func TestInstallerThatCannotBegin(t *testing.T) {
+	i, err := newInstaller(t.Context(), installOptions{config: filepath.Join(t.TempDir(), "missing.yaml")}, io.Discard)
+	if i != nil || err == nil {
+		t.Errorf("newInstaller = %v, %v", i, err)
 	}
 }
